@@ -1,0 +1,238 @@
+"""The course from the command line: `python -m helpers --help`."""
+
+import argparse
+import errno
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from helpers import course
+from helpers.errors import CourseError
+
+REVIEWS_PART = "imdb/plain_text"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit status: 0, 1 (doctor found something), 2 (something to put right)."""
+    args = parser().parse_args(arguments)
+    try:
+        return args.command(args) or 0
+    except CourseError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name.startswith("helpers"):
+            raise
+        print(
+            f"\nThe Python package {error.name} is missing: `make course` installs everything, `python -m helpers doctor` "
+            "says what is needed.",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their arguments."""
+    top = argparse.ArgumentParser(
+        prog="python -m helpers", description="The RLHF course from the command line."
+    )
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(function, name, help):
+        added = commands.add_parser(name, help=help, description=help)
+        added.set_defaults(command=function)
+        return added
+
+    command(doctor, "doctor", "Check that everything the course needs is here.")
+    command(run, "run", "Run all notebooks in order and end with a table of what was learned.")
+    add = command(train, "train", "Fine-tune a language model by PPO, without a notebook.").add_argument
+    add("--config", required=True, metavar="FILE", help="a TRLConfig as YAML")
+    add("--prompts", required=True, metavar="FILE", help="one prompt a line")
+    add(
+        "--reward",
+        required=True,
+        metavar="MODEL",
+        help="a text classifier: P(POSITIVE) of a sample is its reward",
+    )
+    add("--out", metavar="DIR", help="where the tuned model goes")
+    add = command(bench, "bench", "Measure rollouts a second, and seconds in each phase of PPO.").add_argument
+    add(
+        "--seeds", type=int, default=0, metavar="N", help="train with N seeds instead: how reliably it learns"
+    )
+    add = command(
+        prefetch, "prefetch", "Fill a folder that stands in for the hub (RLHF_ASSETS)."
+    ).add_argument
+    add("folder", metavar="DIR", type=Path)
+    add = command(
+        store, "notebooks", "Run the notebooks at tiny scale and store their outputs in them."
+    ).add_argument
+    add("names", nargs="*", metavar="NAME", help="such as 03_pipeline.ipynb; all where none is given")
+    publishing = command(
+        publish, "publish", "Write where the course lives into every notebook and README.md."
+    )
+    where = publishing.add_mutually_exclusive_group(required=True)
+    where.add_argument("repository", nargs="?", metavar="OWNER/NAME", help="the GitHub repository")
+    where.add_argument("--unpublish", action="store_true", help="take it out again")
+    publishing.add_argument("--branch", default="main", help="the branch that readers get (main)")
+    return top
+
+
+def doctor(args) -> int:
+    checks = course.environment()
+    rows = [("OK" if check.ok else "FAIL", check.name, check.found, check.advice) for check in checks]
+    print_table(rows)
+    failed = sum(not check.ok for check in checks)
+    print(f"\n{failed} of {len(checks)} need something done." if failed else "\nEverything needed is here.")
+    return 1 if failed else 0
+
+
+def run(args) -> None:
+    here = course.start()
+    from helpers import notebooks
+
+    (here.out / "result.json").unlink(missing_ok=True)  # so that the table cannot show an earlier run
+    started = time.monotonic()
+    copies = notebooks.run(here)
+    minutes = (time.monotonic() - started) / 60
+    result = here.load_result()
+    wanted = ("reward_before", "reward_after", "kl", "minutes", "distinct", "model_path", "curve_path")
+    lacking = [name for name in wanted if name not in result]
+    if lacking:
+        raise CourseError(
+            f"All notebooks ran, but left no {', '.join(lacking)} in {here.show_path(here.out / 'result.json')}: the last "
+            "cells of 06_train.ipynb save them with here.save_result(...)."
+        )
+    print()
+    print_table(
+        [
+            ("Reward, held-out prompts", f"{result['reward_before']:.2f} -> {result['reward_after']:.2f}"),
+            ("KL to the reference", f"{result['kl']:.1f} nats a sample"),
+            ("Distinct samples", f"{result['distinct']:.0%}"),
+            ("Training", f"{result['minutes']:.1f} minutes (all notebooks: {minutes:.1f})"),
+            ("Engine", here.engine),
+            (
+                "Scale",
+                f"{here.scale}, on {here.device}" + (f", budget {here.budget:g}" if here.budget != 1 else ""),
+            ),
+            ("Executed notebooks", f"{here.show_path(copies[0].parent)}/"),
+            ("Tuned model", result["model_path"]),
+            ("Reward curve", result["curve_path"]),
+        ]
+    )
+
+
+def train(args) -> None:
+    from helpers import train_cli
+
+    train_cli.main(args.config, args.prompts, args.reward, args.out)
+
+
+def bench(args) -> None:
+    from helpers import bench
+
+    bench.main(args.seeds)
+
+
+def store(args) -> None:
+    from helpers import notebooks
+
+    for path in notebooks.store_outputs(args.names):
+        print(f"stored outputs in {path.relative_to(course.ROOT)}")
+
+
+def publish(args) -> None:
+    from helpers import publish
+
+    if not args.unpublish and not args.repository:
+        raise CourseError("Which repository? make publish REPO=owner/name")
+    place = publish.Place() if args.unpublish else publish.Place(args.repository, args.branch)
+    changed = publish.publish(place)
+    for path in changed:
+        print(f"stamped {path.relative_to(course.ROOT)}")
+    if not changed:
+        print("everything was stamped so already")
+
+
+def prefetch(args) -> None:
+    """Fill an assets folder. Each part appears whole or not at all, so this can be stopped and run again."""
+    course.quiet()
+    folder = args.folder.expanduser().absolute()
+    for name, hub_id in [*course.MODELS.items(), (REVIEWS_PART, course.REVIEWS)]:
+        if is_there(folder, name):
+            print(f"{name}: already there", flush=True)
+            continue
+        if not course.hub_answers() and not course.all_cached():
+            raise CourseError(
+                f"{name} has to come from huggingface.co, which does not answer. Run this where it does."
+            )
+        print(f"{name}: fetching {hub_id} ...", flush=True)
+        fetch_part(folder / name, name, hub_id)
+    course.check_assets(folder)
+    print(f"\nComplete. To use it at full scale: RLHF_ASSETS={folder} make course")
+
+
+def is_there(folder: Path, name: str) -> bool:
+    """Whether a part is complete and can be loaded."""
+    if any(part.startswith(f"{name}/") for part in course.missing_parts(folder)):
+        return False
+    try:
+        load_part(name, str(folder / name))
+    except Exception:  # damaged in whatever way: fetch it again
+        return False
+    return True
+
+
+def fetch_part(target: Path, name: str, hub_id: str) -> None:
+    """Fetch one part into a folder beside its place, then move it there."""
+    partial = target.with_name(f".{target.name}.part")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for kind, piece in load_part(name, hub_id).items():
+            if hasattr(piece, "to_parquet"):
+                piece.to_parquet(partial / Path(course.REVIEW_FILES[kind]).name)
+            else:
+                piece.save_pretrained(partial)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(partial, target)
+    except Exception as error:  # the hub's client raises many kinds
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (
+            errno.ENOSPC,
+            errno.EACCES,
+            errno.EROFS,
+            errno.ENOTDIR,
+        ):
+            raise CourseError(f"{target} could not be written: {error.strerror}.") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CourseError(
+            f"{name} could not be fetched from huggingface.co ({hub_id}): {reason}\n"
+            "The parts fetched so far are kept: run the same command again where there is a network."
+        ) from error
+
+
+def load_part(name: str, source: str) -> dict:
+    """A model and its tokenizer, or the reviews' two splits, from the hub or a folder."""
+    import datasets
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+    if name == REVIEWS_PART:
+        return {split: datasets.load_dataset(source, split=split) for split in course.REVIEW_FILES}
+    head = AutoModelForSequenceClassification if name == "distilbert-imdb" else AutoModelForCausalLM
+    return {"model": head.from_pretrained(source), "tokenizer": AutoTokenizer.from_pretrained(source)}
+
+
+def print_table(rows: list[tuple[str, ...]]) -> None:
+    """Print rows in columns as wide as their widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""How fast a round of PPO is, and how reliably it learns: `python -m helpers bench [--seeds N]`.
+
+Times depend on the machine and on what else it is doing: compare rows of one run, not runs.
+"""
+
+import contextlib
+import io
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, pipeline
+
+from helpers import course, reviews
+from helpers.engine import default_ppo_config
+from helpers.ppo.trainer import train
+from helpers.rewards import sentiment_reward
+
+PHASES = ["sample", "score", "forward", "update"]
+
+
+def speed() -> pd.DataFrame:
+    """Rollouts a second and seconds a round by phase: the tiny model, and GPT-2's real shape with random weights.
+
+    trlX's defaults (40 tokens, 4 PPO epochs, 2 blocks unfrozen) on 64 rollouts a round; the second of two rounds.
+    """
+    here = course.start()
+    judge = pipeline("sentiment-analysis", here.reward_model, top_k=2, truncation=True, batch_size=64, device=here.device)
+    prompts, _ = reviews.make_prompts(here)
+    with tempfile.TemporaryDirectory() as folder:
+        random_gpt2(here.finetuned_model, folder)
+        rows = [
+            {"model": name, **round_times(path, sentiment_reward(judge), prompts[:640])}
+            for name, path in [(f"{here.scale} GPT-2", here.finetuned_model), ("GPT-2 124M, random weights", folder)]
+        ]
+    return pd.DataFrame(rows).set_index("model")
+
+
+def random_gpt2(tokenizer: str, folder: str) -> None:
+    """GPT-2 small as `GPT2Config()` has it, 124M weights, beside a tokenizer it can be tried with."""
+    torch.manual_seed(0)
+    GPT2LMHeadModel(GPT2Config()).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tokenizer).save_pretrained(folder)
+
+
+def round_times(model_path: str, reward_fn, prompts: list[str]) -> dict:
+    with tempfile.TemporaryDirectory() as checkpoints:
+        config = default_ppo_config().evolve(
+            model=dict(model_path=model_path),
+            tokenizer=dict(tokenizer_path=model_path),
+            train=dict(total_steps=16, seq_length=64, eval_interval=1000, checkpoint_dir=checkpoints, save_best=False),
+            method=dict(num_rollouts=64, chunk_size=64, gen_kwargs=dict(min_new_tokens=40)),
+        )
+        history = train(reward_fn=reward_fn, prompts=prompts, eval_prompts=prompts[:2], config=config).history
+    seconds = {phase: history.rounds[-1][f"seconds_{phase}"] for phase in PHASES}
+    return {"rollouts/s": 64 / sum(seconds.values()), **{f"{phase}, s": s for phase, s in seconds.items()}}
+
+
+def seeds(count: int) -> pd.DataFrame:
+    """Notebook 06's run with `count` seeds: reward before and after, KL, distinct outputs, seconds of training."""
+    here = course.start()
+    judge = pipeline("sentiment-analysis", here.reward_model, top_k=2, truncation=True, batch_size=64, device=here.device)
+    prompts, held_out = reviews.make_prompts(here)
+    rows = []
+    for seed in range(count):
+        config = here.ppo_config().evolve(train=dict(seed=seed, checkpoint_dir=str(here.out / "bench" / f"seed{seed}")))
+        began = time.perf_counter()
+        trainer = train(reward_fn=sentiment_reward(judge), prompts=prompts, eval_prompts=held_out, config=config)
+        first, last = trainer.history.evals[0], trainer.history.evals[-1]
+        rows.append(
+            {
+                "seed": seed,
+                "before": first["reward/mean"],
+                "after": last["reward/mean"],
+                "KL": last["kl"],
+                "largest KL": max(row["kl"] for row in trainer.history.rounds),
+                "distinct": last["distinct"],
+                "seconds": time.perf_counter() - began,
+            }
+        )
+        print(f"seed {seed}: {rows[-1]['before']:.2f} -> {rows[-1]['after']:.2f}", flush=True)
+    return pd.DataFrame(rows).set_index("seed")
+
+
+def main(seed_count: int = 0) -> None:
+    table = seeds(seed_count) if seed_count else speed()
+    print(table.round(2).to_string())

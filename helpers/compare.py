@@ -1,0 +1,51 @@
+"""Before and after: two models on the same prompts with the same seed, and what training did to the weights."""
+
+import pandas as pd
+import torch
+from transformers import set_seed
+
+from helpers.rewards import score
+
+
+def continue_prompts(model, tokenizer, prompts: list[str], seed: int = 0, **gen_kwargs) -> list[str]:
+    """One sampled continuation per prompt, without the prompt; the same seed gives the same texts."""
+    settings = dict(max_new_tokens=24, do_sample=True, top_k=0, top_p=1.0) | gen_kwargs
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    batch = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)
+    set_seed(seed)
+    with torch.no_grad():
+        tokens = model.generate(**batch, pad_token_id=tokenizer.pad_token_id, **settings)
+    return tokenizer.batch_decode(tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def before_after(before, after, tokenizer, prompts: list[str], reward_fn, seed: int = 0, **gen_kwargs) -> pd.DataFrame:
+    """Columns prompt, before, reward_before, after, reward_after, gain: one row per prompt, in order."""
+    table = pd.DataFrame({"prompt": prompts})
+    for name, model in [("before", before), ("after", after)]:
+        outputs = continue_prompts(model, tokenizer, prompts, seed, **gen_kwargs)
+        samples = [prompt + output for prompt, output in zip(prompts, outputs, strict=True)]
+        table[name] = outputs
+        table[f"reward_{name}"] = score(reward_fn, samples, prompts, outputs, tokenizer=tokenizer)
+    table["gain"] = table["reward_after"] - table["reward_before"]
+    return table
+
+
+def weight_changes(before, after) -> pd.DataFrame:
+    """How far each part of the network moved: |after - before| / |before|, by block; 0 means bit-equal."""
+    rows: dict[str, list[float]] = {}
+    for (name, old), (_, new) in zip(before.named_parameters(), after.named_parameters(), strict=True):
+        squares = rows.setdefault(part_of(name), [0.0, 0.0])
+        squares[0] += (new.detach().cpu() - old.detach().cpu()).square().sum().item()
+        squares[1] += old.detach().square().sum().item()
+    return pd.DataFrame([{"part": part, "relative_change": (d / n) ** 0.5} for part, (d, n) in rows.items()])
+
+
+def part_of(name: str) -> str:
+    """transformer.h.2.attn.c_attn.weight -> block 2; transformer.wte.weight -> wte."""
+    parts = name.split(".")
+    for before, part in zip(parts, parts[1:], strict=False):
+        if before in ("h", "layers"):
+            return f"block {part}"
+    return parts[-2]

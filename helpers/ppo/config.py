@@ -1,0 +1,311 @@
+"""The configuration of a run: trlX's names, trlX's YAML, and errors that name the key.
+
+A file written by trlX loads here and the other way round. Two defaults differ on purpose: `tracker` is None
+(trlX asks for a wandb login), and an unknown key is an error that suggests the nearest known one.
+"""
+
+import difflib
+import json
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import yaml
+
+from helpers.errors import CourseError
+
+REAL_TRLX = "the built-in engine is PPO on causal models only; the real trlX (github.com/CarperAI/trlx) offers more"
+
+
+def nearest(name: str, known) -> str:
+    """' Did you mean ...?' where a known name is close to `name`, else the list of known names."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(sorted(known))}."
+
+
+@dataclass
+class Section:
+    """One part of the configuration, made from a dictionary with its keys checked."""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]):
+        known = [f.name for f in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise CourseError(f"unknown key {key!r} in {cls.__name__}.{nearest(key, known)}")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise CourseError(f"{cls.__name__}: {str(error).split('__init__() ')[-1]}") from None
+
+
+@dataclass
+class ModelConfig(Section):
+    """`model_path`: folder or hub id. `num_layers_unfrozen`: top blocks that learn; -1 is all of them."""
+
+    model_path: str
+    model_arch_type: str = "causal"
+    num_layers_unfrozen: int = -1
+    peft_config: Any = None
+    model_extra_configs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TokenizerConfig(Section):
+    tokenizer_path: str
+    padding_side: str = "left"
+    truncation_side: str = "right"
+    tokenizer_extra_configs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class OptimizerConfig(Section):
+    """`name`: adamw, adam or sgd. `kwargs` go to that torch optimizer."""
+
+    name: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class SchedulerConfig(Section):
+    """`name`: cosine_annealing or linear. `kwargs` go to that torch scheduler."""
+
+    name: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TrainConfig(Section):
+    """How long and where to. A step is one optimizer update; an epoch is one round of rollouts and its updates."""
+
+    total_steps: int
+    seq_length: int
+    epochs: int
+    batch_size: int
+    checkpoint_interval: int
+    eval_interval: int
+    pipeline: str = "PromptPipeline"
+    trainer: str = "AcceleratePPOTrainer"
+    trainer_kwargs: dict[str, Any] = field(default_factory=dict)
+    project_name: str = "trlx"
+    run_name: str | None = None
+    entity_name: str | None = None
+    group_name: str | None = None
+    checkpoint_dir: str = "ckpts"
+    rollout_logging_dir: str | None = None
+    save_best: bool = True
+    save_optimizer: bool = True
+    resume_from_checkpoint: str | None = None
+    tracker: str | None = None
+    logging_dir: str | None = None
+    tags: list[str] | None = field(default_factory=list)
+    seed: int = 1000
+    minibatch_size: int | None = None
+
+
+@dataclass
+class PPOConfig(Section):
+    """Proximal policy optimisation. `init_kl_coef` is beta; `target` switches adaptive KL on (Ziegler et al. 2019, 2.2)."""
+
+    name: str
+    ppo_epochs: int
+    num_rollouts: int
+    chunk_size: int
+    init_kl_coef: float
+    target: float | None
+    horizon: int
+    gamma: float
+    lam: float
+    cliprange: float
+    cliprange_value: float
+    vf_coef: float
+    scale_reward: str | None
+    ref_mean: float | None
+    ref_std: float | None
+    cliprange_reward: float
+    gen_kwargs: dict[str, Any]
+    gen_experience_kwargs: dict[str, Any] | None = None
+    num_value_layers_unfrozen: int = 0
+
+
+SECTIONS = {
+    "method": PPOConfig,
+    "model": ModelConfig,
+    "optimizer": OptimizerConfig,
+    "scheduler": SchedulerConfig,
+    "tokenizer": TokenizerConfig,
+    "train": TrainConfig,
+}
+
+
+@dataclass
+class TRLConfig:
+    """The whole configuration. Change it with `evolve`, never in a copy of the file."""
+
+    method: PPOConfig
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    scheduler: SchedulerConfig
+    tokenizer: TokenizerConfig
+    train: TrainConfig
+
+    @classmethod
+    def load_yaml(cls, path: str) -> "TRLConfig":
+        try:
+            with open(path, encoding="utf-8") as file:
+                return cls.from_dict(yaml.safe_load(file))
+        except yaml.YAMLError as error:
+            raise CourseError(f"{path} is not YAML: {error}") from None
+
+    @classmethod
+    def from_dict(cls, config: dict) -> "TRLConfig":
+        if not isinstance(config, dict):
+            raise CourseError(f"a configuration has the sections {', '.join(SECTIONS)}; this is {config!r}")
+        config = deepcopy(config)
+        for name in config:
+            if name not in SECTIONS:
+                raise CourseError(f"unknown section {name!r}.{nearest(name, SECTIONS)}")
+        for name in SECTIONS:
+            if not isinstance(config.get(name), dict):
+                raise CourseError(f"section {name!r} is missing: expected a table of keys")
+        method = str(config["method"].get("name")).lower()
+        if method != "ppoconfig":
+            raise CourseError(f"method {config['method'].get('name')!r}: {REAL_TRLX}")
+        return cls(**{name: section.from_dict(config[name]) for name, section in SECTIONS.items()})
+
+    @classmethod
+    def update(cls, baseconfig, config: dict) -> "TRLConfig":
+        """`config` may name nested keys with dots, as in {"method.gamma": 0.9}; every key must exist."""
+        base = baseconfig if isinstance(baseconfig, dict) else baseconfig.to_dict()
+        changes: dict = {}
+        for name, value in config.items():
+            *path, last = name.split(".")
+            place = changes
+            for key in path:
+                place = place.setdefault(key, {})
+            place[last] = merge(place.get(last, {}), value) if isinstance(value, dict) else value
+        return cls.from_dict(merge(base, changes))
+
+    def evolve(self, **changes) -> "TRLConfig":
+        """A new configuration with these changes: config.evolve(method=dict(gamma=0.99))."""
+        return TRLConfig.from_dict(merge(self.to_dict(), changes))
+
+    def to_dict(self) -> dict:
+        return {name: asdict(getattr(self, name)) for name in SECTIONS}
+
+    def __str__(self) -> str:
+        return json.dumps(self.to_dict(), indent=4)
+
+
+def merge(base: dict, changes: dict) -> dict:
+    """A new dictionary: `base` with `changes` laid over it, nested dictionaries merged."""
+    merged = dict(base)
+    for key, value in changes.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if nested else value
+    return merged
+
+
+def default_ppo_config() -> TRLConfig:
+    """trlX's defaults (trlx/data/default_configs.py), but for the tracker."""
+    return TRLConfig(
+        train=TrainConfig(
+            seq_length=1024, epochs=100, total_steps=10000, batch_size=32, checkpoint_interval=10000, eval_interval=100
+        ),
+        model=ModelConfig(model_path="lvwerra/gpt2-imdb", num_layers_unfrozen=2),
+        tokenizer=TokenizerConfig(tokenizer_path="gpt2"),
+        optimizer=OptimizerConfig("adamw", dict(lr=3e-5, betas=(0.9, 0.95), eps=1.0e-8, weight_decay=1.0e-6)),
+        scheduler=SchedulerConfig("cosine_annealing", dict(T_max=1e12, eta_min=3e-5)),
+        method=PPOConfig(
+            name="PPOConfig",
+            num_rollouts=128,
+            chunk_size=128,
+            ppo_epochs=4,
+            init_kl_coef=0.001,
+            target=None,
+            horizon=10000,
+            gamma=1,
+            lam=0.95,
+            cliprange=0.2,
+            cliprange_value=0.2,
+            vf_coef=1,
+            scale_reward="ignored",
+            ref_mean=None,
+            ref_std=None,
+            cliprange_reward=10,
+            gen_kwargs=dict(max_new_tokens=40, top_k=0, top_p=1.0, do_sample=True),
+        ),
+    )
+
+
+def check(config: TRLConfig) -> None:
+    """Refuse, before any time is spent, what this engine cannot train.
+
+    Raises:
+        CourseError: names the field, what was expected and what to do.
+    """
+    refuse_what_only_trlx_offers(config)
+    positive = ["train.total_steps", "train.seq_length", "train.epochs", "train.batch_size", "train.eval_interval"]
+    positive += ["train.checkpoint_interval", "method.ppo_epochs", "method.num_rollouts", "method.chunk_size"]
+    for name in positive:
+        value = look_up(config, name)
+        if not isinstance(value, int) or value < 1:
+            raise CourseError(f"{name} is {value!r}: expected a whole number of at least 1")
+    for name in ["gamma", "lam", "init_kl_coef", "cliprange", "cliprange_value", "vf_coef"]:
+        check_number(f"method.{name}", getattr(config.method, name))
+    for section in [config.optimizer, config.scheduler]:
+        for name, value in section.kwargs.items():
+            for number in value if isinstance(value, (list, tuple)) else [value]:
+                if isinstance(number, str):
+                    check_number(f"{type(section).__name__}.kwargs.{name}", number)
+    size = config.train.minibatch_size
+    if size and config.train.batch_size % size:
+        raise CourseError(f"train.minibatch_size ({size}) must divide train.batch_size ({config.train.batch_size})")
+    check_gen_kwargs(config.method.gen_kwargs, "method.gen_kwargs")
+    if config.method.gen_experience_kwargs:
+        check_gen_kwargs(config.method.gen_experience_kwargs, "method.gen_experience_kwargs")
+    if config.method.scale_reward not in (None, False, "ignored", "ref", "running"):
+        raise CourseError(f"method.scale_reward is {config.method.scale_reward!r}: expected ignored, ref or running")
+
+
+def refuse_what_only_trlx_offers(config: TRLConfig) -> None:
+    wanted = {
+        "train.trainer": (config.train.trainer.lower(), "accelerateppotrainer"),
+        "train.pipeline": (config.train.pipeline.lower(), "promptpipeline"),
+        "model.model_arch_type": (config.model.model_arch_type, "causal"),
+        "model.peft_config": (config.model.peft_config, None),
+        "method.num_value_layers_unfrozen": (config.method.num_value_layers_unfrozen, 0),
+        "train.rollout_logging_dir": (config.train.rollout_logging_dir, None),
+    }
+    for name, (value, only) in wanted.items():
+        if value != only:
+            raise CourseError(f"{name} is {look_up(config, name)!r}, only {only!r} works here: {REAL_TRLX}")
+    for name, value in config.method.gen_kwargs.items():
+        if isinstance(value, list) and name not in ("bad_words_ids", "suppress_tokens", "eos_token_id"):
+            raise CourseError(f"method.gen_kwargs.{name} is a list: a sweep over values is trlX's; {REAL_TRLX}")
+
+
+def check_gen_kwargs(gen_kwargs: dict, where: str) -> None:
+    from transformers import GenerationConfig
+
+    known = [name for name in GenerationConfig().to_dict() if not name.startswith("_")]
+    for name in gen_kwargs:
+        if name not in known:
+            raise CourseError(f"unknown key {name!r} in {where}.{nearest(name, known)}")
+    tokens = gen_kwargs.get("max_new_tokens")
+    if not isinstance(tokens, int) or tokens < 1:
+        raise CourseError(f"{where}.max_new_tokens is {tokens!r}: expected a whole number of at least 1")
+    temperature = gen_kwargs.get("temperature", 1.0)
+    if temperature is not None and not temperature > 0:
+        raise CourseError(f"{where}.temperature is {temperature!r}: expected a number above 0")
+
+
+def check_number(name: str, value) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        hint = " YAML reads 3e-5 as text: write 3.0e-5." if isinstance(value, str) else ""
+        raise CourseError(f"{name} is {value!r}: expected a number.{hint}")
+
+
+def look_up(config: TRLConfig, name: str):
+    section, key = name.split(".")
+    return getattr(getattr(config, section), key)

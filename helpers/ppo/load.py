@@ -1,0 +1,75 @@
+"""From a configuration to the parts of a run: tokenizer, policy, optimizer, scheduler."""
+
+import torch
+from transformers import AutoTokenizer
+
+from helpers.errors import CourseError
+from helpers.ppo.config import TRLConfig, nearest
+from helpers.ppo.policy import Policy
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+SCHEDULERS = {
+    "cosine_annealing": torch.optim.lr_scheduler.CosineAnnealingLR,
+    "linear": torch.optim.lr_scheduler.LinearLR,
+}
+
+
+def load_tokenizer(config: TRLConfig):
+    """The tokenizer, padding on the left: a continuation must follow its prompt's last token directly."""
+    path = config.tokenizer.tokenizer_path
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **config.tokenizer.tokenizer_extra_configs)
+    except (OSError, ValueError) as error:
+        raise CourseError(cannot_load("tokenizer.tokenizer_path", path, error)) from error
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # GPT-2 has no padding token; masks tell padding from a real EOS
+    return tokenizer
+
+
+def load_policy(config: TRLConfig) -> Policy:
+    path = config.model.model_path
+    try:
+        return Policy.from_pretrained(path, config.model.num_layers_unfrozen, **config.model.model_extra_configs)
+    except CourseError:
+        raise
+    except (OSError, ValueError) as error:
+        raise CourseError(cannot_load("model.model_path", path, error)) from error
+
+
+def cannot_load(field: str, path: str, error: Exception) -> str:
+    return (
+        f"{field} {path!r} cannot be loaded: {str(error).strip().splitlines()[0]} "
+        "It must be a folder that save_pretrained wrote, or a name on the Hugging Face hub (which needs a network)."
+    )
+
+
+def context_limit(config: TRLConfig, policy: Policy) -> int:
+    """How many prompt tokens fit beside `max_new_tokens`, in `seq_length` and in the model's positions."""
+    settings = [config.method.gen_kwargs, config.method.gen_experience_kwargs or {}]
+    new_tokens = max(kwargs.get("max_new_tokens", 0) for kwargs in settings)
+    context = min(config.train.seq_length, policy.base_model.config.max_position_embeddings)
+    if new_tokens >= context:
+        raise CourseError(
+            f"max_new_tokens ({new_tokens}) leaves no room for a prompt: the context is {context} tokens, "
+            "the smaller of train.seq_length and the model's positions"
+        )
+    return context - new_tokens
+
+
+def make_optimizer(config: TRLConfig, parameters) -> torch.optim.Optimizer:
+    return make(OPTIMIZERS, "optimizer", config.optimizer, list(parameters))
+
+
+def make_scheduler(config: TRLConfig, optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    return make(SCHEDULERS, "scheduler", config.scheduler, optimizer)
+
+
+def make(kinds: dict, what: str, section, first):
+    """The optimizer or scheduler that `section` names, its arguments checked by torch."""
+    if section.name not in kinds:
+        raise CourseError(f"{what}.name is {section.name!r}.{nearest(section.name, kinds)}")
+    try:
+        return kinds[section.name](first, **section.kwargs)
+    except (TypeError, ValueError) as error:
+        raise CourseError(f"{what}.kwargs do not fit {section.name}: {error}") from None

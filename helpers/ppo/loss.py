@@ -1,0 +1,111 @@
+"""PPO's arithmetic: pure functions on tensors, each with its source.
+
+Shapes: B rollouts, R response tokens (padded on the right), V tokens in the vocabulary. `mask` is (B, R), 1 on
+response tokens and 0 on padding; every mean, whitening and KL is over response tokens only. Log-probabilities and
+KL are in nats.
+"""
+
+import torch
+from torch import Tensor
+
+
+def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """log pi(token) and the entropy of the whole distribution, at the sampling temperature.
+
+    (B, R, V) logits and (B, R) tokens -> (B, R) log-probabilities and (B, R) entropies, without gradient, in nats.
+    """
+    logits = logits.float()
+    logprobs = (logits if temperature == 1.0 else logits / temperature).log_softmax(dim=-1)
+    with torch.no_grad():
+        entropy = -(logprobs.exp() * logprobs).sum(-1)
+    return logprobs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1), entropy
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over response tokens, a scalar."""
+    return (values * mask).sum() / mask.sum()
+
+
+def masked_whiten(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean 0 and variance 1 over response tokens; 0 on padding.
+
+    trlX whitens padding along with the rest, which pulls the mean towards 0 and shrinks the variance; the original
+    implementation whitens whole responses (github.com/openai/lm-human-preferences, utils/core.py).
+    """
+    count = mask.sum()
+    centred = (values - masked_mean(values, mask)) * mask
+    variance = (centred**2).sum() / (count - 1).clamp(min=1)
+    return centred * torch.rsqrt(variance + 1e-8)
+
+
+def kl_per_token(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
+    """log pi - log pi_ref at each sampled token: (B, R); its sum over a row estimates that rollout's KL.
+
+    The estimator k1 of joschu.net/blog/kl-approx.html: unbiased, and negative for some samples.
+    """
+    return (logprobs - ref_logprobs) * mask
+
+
+def token_rewards(scores: Tensor, kl: Tensor, beta: float, mask: Tensor) -> Tensor:
+    """What each token earns: -beta * KL, and the score on the last response token.
+
+    Ziegler et al. 2019 (arxiv.org/abs/1909.08593), sec. 2.1. `scores` is (B,), one per sample, or (B, R), per token.
+    """
+    if scores.dim() == 2:
+        return -beta * kl + scores * mask
+    rewards = -beta * kl
+    last = mask.sum(1).long() - 1
+    rewards[torch.arange(len(last), device=last.device), last] += scores
+    return rewards
+
+
+def advantages_and_returns(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation: (B, R) advantages A and returns A + V, 0 on padding.
+
+    Schulman et al. 2015 (arxiv.org/abs/1506.02438), eq. 16; after the last response token the value is 0.
+    """
+    values = values * mask
+    rewards = rewards * mask
+    advantages = torch.zeros_like(values)
+    running = torch.zeros_like(values[:, 0])
+    for t in reversed(range(values.shape[1])):
+        next_value = values[:, t + 1] if t + 1 < values.shape[1] else 0.0
+        delta = rewards[:, t] + gamma * next_value - values[:, t]
+        running = delta + gamma * lam * running
+        advantages[:, t] = running
+    return advantages, advantages + values
+
+
+def policy_loss(
+    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, cliprange: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """PPO's clipped objective: (B, R) loss per token, the ratio rho = pi / pi_old, and where clipping bit (0 or 1).
+
+    Schulman et al. 2017 (arxiv.org/abs/1707.06347), eq. 7, negated because optimizers minimise.
+    """
+    ratio = ((logprobs - old_logprobs) * mask).exp()
+    plain = -advantages * ratio
+    clipped = -advantages * ratio.clamp(1 - cliprange, 1 + cliprange)
+    return torch.maximum(plain, clipped) * mask, ratio, (clipped > plain) * mask
+
+
+def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, cliprange: float) -> Tensor:
+    """Half the squared error to the returns, with the step away from the old value clipped: (B, R) per token.
+
+    The clipping is OpenAI's (github.com/openai/baselines, ppo2/model.py), not in the paper.
+    """
+    clipped = torch.maximum(torch.minimum(values, old_values + cliprange), old_values - cliprange)
+    return 0.5 * torch.maximum((values - returns) ** 2, (clipped - returns) ** 2) * mask
+
+
+def next_kl_coef(beta: float, kl: float, target: float | None, horizon: int, n_steps: int) -> float:
+    """Beta for the next updates: raised when KL (nats per sample) is above `target`, lowered below it.
+
+    Ziegler et al. 2019 (arxiv.org/abs/1909.08593), sec. 2.2. Without a target, beta stays as it is.
+    """
+    if target is None:
+        return beta
+    error = max(-0.2, min(0.2, kl / target - 1))
+    return beta * (1 + error * n_steps / horizon)

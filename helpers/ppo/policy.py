@@ -1,0 +1,93 @@
+"""The policy, its value head and the frozen reference it is held to."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from helpers.errors import CourseError
+
+
+class Policy(nn.Module):
+    """A causal language model that also predicts a value per token, beside the frozen model it started as.
+
+    Only the top `num_layers_unfrozen` blocks and the final norm learn (-1: everything; 0: the value head alone). The
+    reference shares every frozen weight with the policy and keeps its own copy of the others, so it costs no more
+    memory than those. trlX leaves GPT-2's position embeddings to learn under a shared trunk, which moves the
+    reference; here they are frozen with the rest.
+
+    The network stays in evaluation mode: dropout would make rollout and update disagree about the same tokens.
+    """
+
+    def __init__(self, model: PreTrainedModel, num_layers_unfrozen: int):
+        super().__init__()
+        self.base_model = model.eval()
+        freeze_below(model, num_layers_unfrozen)
+        shared = {id(p): p for p in model.parameters() if not p.requires_grad}
+        self.reference = copy.deepcopy(model, memo=shared).requires_grad_(False)
+        self.v_head = make_value_head(model.config.hidden_size)
+
+    @classmethod
+    def from_pretrained(cls, path: str, num_layers_unfrozen: int, **kwargs) -> "Policy":
+        """Load in float32 whatever the file's precision: small float16 updates would round to nothing."""
+        return cls(AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **kwargs), num_layers_unfrozen)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, response_length: int) -> tuple[Tensor, Tensor]:
+        """Logits (B, R, V) that predict each of the last R tokens, and values (B, R) of the states before them."""
+        hidden = response_states(self.base_model, input_ids, attention_mask, response_length)
+        return self.base_model.get_output_embeddings()(hidden), self.v_head(hidden).squeeze(-1)
+
+    @torch.no_grad()
+    def reference_logits(self, input_ids: Tensor, attention_mask: Tensor, response_length: int) -> Tensor:
+        """The reference's logits (B, R, V) for the last R tokens."""
+        hidden = response_states(self.reference, input_ids, attention_mask, response_length)
+        return self.reference.get_output_embeddings()(hidden)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that learn, by name."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+
+def response_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, response_length: int) -> Tensor:
+    """Final hidden states (B, R, hidden) at the positions whose next token is one of the last R tokens."""
+    position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)  # prompts are padded on the left
+    outputs = model.base_model(
+        input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
+    )
+    return outputs.last_hidden_state[:, -response_length - 1 : -1]
+
+
+def freeze_below(model: PreTrainedModel, num_layers_unfrozen: int) -> None:
+    """Freeze all but the top blocks, the final norm and, where it is not tied to the embeddings, the output layer."""
+    if num_layers_unfrozen == -1:
+        return
+    depth = model.config.num_hidden_layers
+    if not 0 <= num_layers_unfrozen <= depth:
+        raise CourseError(f"model.num_layers_unfrozen is {num_layers_unfrozen}: expected -1 (all) or 0 to {depth}")
+    model.requires_grad_(False)
+    if num_layers_unfrozen == 0:
+        return
+    blocks, final_norm = decoder_blocks(model)
+    learn = [*blocks[depth - num_layers_unfrozen :], final_norm]
+    if not model.config.tie_word_embeddings:
+        learn.append(model.get_output_embeddings())
+    for module in learn:
+        module.requires_grad_(True)
+
+
+def decoder_blocks(model: PreTrainedModel) -> tuple[nn.ModuleList, nn.Module]:
+    """A decoder's blocks and final norm, under the names GPT-2 and Llama use."""
+    decoder = model.base_model
+    for blocks, norm in [("h", "ln_f"), ("layers", "norm")]:
+        if hasattr(decoder, blocks) and hasattr(decoder, norm):
+            return getattr(decoder, blocks), getattr(decoder, norm)
+    raise CourseError(
+        f"{type(model).__name__} names its blocks in a way this engine does not know. "
+        "Set model.num_layers_unfrozen to -1 to train all of it, or use a GPT-2 or Llama model."
+    )
+
+
+def make_value_head(hidden_size: int) -> nn.Sequential:
+    """trlX's value head: two layers on the final hidden state."""
+    return nn.Sequential(nn.Linear(hidden_size, 2 * hidden_size), nn.ReLU(), nn.Linear(2 * hidden_size, 1))

@@ -1,0 +1,204 @@
+"""Sampling: prompts in, scored continuations out, with everything the update needs to remember."""
+
+import time
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from helpers.errors import CourseError
+from helpers.ppo import loss
+from helpers.ppo.policy import Policy
+from helpers.rewards import score
+
+
+@dataclass
+class Rollouts:
+    """N prompts and sampled responses. Q prompt tokens padded on the left, R response tokens padded on the right."""
+
+    query: Tensor  # (N, Q) token ids
+    query_mask: Tensor  # (N, Q), 1 on prompt tokens
+    response: Tensor  # (N, R) token ids
+    mask: Tensor  # (N, R), 1 on response tokens, the EOS among them
+    logprobs: Tensor  # (N, R) under the policy that sampled them, nats
+    ref_logprobs: Tensor  # (N, R) under the reference, nats
+    values: Tensor  # (N, R) predicted when they were sampled
+    scores: Tensor  # (N,) one reward per sample, or (N, R) one per token
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def rows(self, index: Tensor) -> "Rollouts":
+        """The rollouts at `index`, in that order."""
+        return Rollouts(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def total_scores(self) -> Tensor:
+        """(N,) the reward of each sample, whether it came per sample or per token."""
+        return self.scores if self.scores.dim() == 1 else (self.scores * self.mask).sum(1)
+
+    def kl(self) -> Tensor:
+        """(N, R) log pi - log pi_ref at each response token, nats."""
+        return loss.kl_per_token(self.logprobs, self.ref_logprobs, self.mask)
+
+
+def join(parts: list[Rollouts]) -> Rollouts:
+    """One batch of several: prompts padded on the left, the rest on the right, to the longest."""
+    joined = {}
+    for name in (f.name for f in fields(Rollouts)):
+        tensors = [getattr(part, name) for part in parts]
+        if tensors[0].dim() == 2:
+            width = max(t.shape[1] for t in tensors)
+            left = name.startswith("query")
+            tensors = [pad(t, (width - t.shape[1], 0) if left else (0, width - t.shape[1])) for t in tensors]
+        joined[name] = torch.cat(tensors)
+    return Rollouts(**joined)
+
+
+class PromptSet:
+    """Tokenised prompts, dealt in shuffled passes; what else came with a prompt stays with it."""
+
+    def __init__(self, prompts, tokenizer, max_tokens: int, name: str):
+        if not isinstance(prompts, (list, tuple)) or not prompts:
+            raise CourseError(f"{name} is {prompts!r:.60}: expected a list with at least one prompt")
+        entries = [prompt if isinstance(prompt, dict) else {"prompt": prompt} for prompt in prompts]
+        self.texts = [entry.get("prompt") for entry in entries]
+        self.metadata = [{key: entry[key] for key in entry if key != "prompt"} for entry in entries]
+        for index, text in enumerate(self.texts):
+            if not isinstance(text, str) or not text.strip():
+                raise CourseError(f"{name}[{index}] is {text!r}: expected a text with at least one word")
+        self.tokens = tokenizer(self.texts, add_special_tokens=False)["input_ids"]
+        for index, tokens in enumerate(self.tokens):
+            if len(tokens) > max_tokens:
+                raise CourseError(
+                    f"{name}[{index}] has {len(tokens)} tokens, but only {max_tokens} fit beside the continuation "
+                    f"(context minus max_new_tokens). Shorten it: {self.texts[index][:60]!r}..."
+                )
+        self.pad_id = tokenizer.pad_token_id
+        self.order: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def deal(self, count: int) -> list[int]:
+        """The next `count` prompts of a shuffled pass; a new pass begins where one ends."""
+        while len(self.order) < count:
+            self.order += torch.randperm(len(self)).tolist()
+        dealt, self.order = self.order[:count], self.order[count:]
+        return dealt
+
+    def batch(self, indices: list[int]) -> tuple[Tensor, Tensor, dict]:
+        """(N, Q) left-padded ids, their mask, and the metadata as one list per key."""
+        width = max(len(self.tokens[i]) for i in indices)
+        ids = torch.full((len(indices), width), self.pad_id)
+        mask = torch.zeros_like(ids)
+        for row, i in enumerate(indices):
+            tokens = torch.tensor(self.tokens[i])
+            ids[row, width - len(tokens) :] = tokens
+            mask[row, width - len(tokens) :] = 1
+        keys = self.metadata[indices[0]].keys()
+        return ids, mask, {key: [self.metadata[i].get(key) for i in indices] for key in keys}
+
+
+class Sampler:
+    """Samples from a policy and scores what it wrote."""
+
+    def __init__(self, policy: Policy, tokenizer, reward_fn, config, stop_sequences: list[str], device):
+        self.policy, self.tokenizer, self.reward_fn = policy, tokenizer, reward_fn
+        self.stop_sequences = stop_sequences
+        self.device = device
+        self.seconds = {"sample": 0.0, "score": 0.0, "forward": 0.0}
+        fixed = dict(do_sample=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+        self.eval_kwargs = {**fixed, **config.method.gen_kwargs}
+        self.gen_kwargs = {**fixed, **(config.method.gen_experience_kwargs or config.method.gen_kwargs)}
+        self.temperature = self.gen_kwargs.get("temperature") or 1.0
+        self.slice_size = config.train.minibatch_size or config.train.batch_size
+
+    @torch.no_grad()
+    def rollouts(self, prompts: PromptSet, indices: list[int], evaluation: bool = False) -> tuple[Rollouts, dict]:
+        """Sample one continuation per prompt, score it, and remember log-probabilities and values.
+
+        Returns the rollouts and their texts: samples, prompts, outputs, metadata.
+        """
+        gen_kwargs = self.eval_kwargs if evaluation else self.gen_kwargs
+        began = time.perf_counter()
+        query, query_mask, metadata = prompts.batch(indices)
+        query, query_mask = query.to(self.device), query_mask.to(self.device)
+        tokens = self.policy.base_model.generate(input_ids=query, attention_mask=query_mask, **gen_kwargs)
+        response, mask, outputs = self.finish(tokens[:, query.shape[1] :])
+        texts = [prompts.texts[i] for i in indices]
+        samples = [text + output for text, output in zip(texts, outputs, strict=True)]
+        sampled = time.perf_counter()
+        given = score(self.reward_fn, samples, texts, outputs, tokenizer=self.tokenizer, **metadata)
+        scores = scores_tensor(given, mask)
+        scored = time.perf_counter()
+        logprobs, ref_logprobs, values = self.look_back(query, query_mask, response, mask)
+        for phase, seconds in [
+            ("sample", sampled - began),
+            ("score", scored - sampled),
+            ("forward", time.perf_counter() - scored),
+        ]:
+            self.seconds[phase] += seconds
+        batch = Rollouts(query, query_mask, response, mask, logprobs, ref_logprobs, values, scores)
+        return batch, {"samples": samples, "prompts": texts, "outputs": outputs, **metadata}
+
+    def finish(self, response: Tensor) -> tuple[Tensor, Tensor, list[str]]:
+        """End each response at its EOS or stop sequence: ids, mask and text without special tokens.
+
+        The sampled ids are kept as they are, so log-probabilities belong to the tokens that were sampled; trlX decodes
+        and tokenises again, which can give other tokens for the same text. Only a response cut at a stop sequence is
+        tokenised again, and gets an EOS, as in trlX.
+        """
+        eos = self.tokenizer.eos_token_id
+        kept, outputs = [], []
+        for row in response.tolist():
+            tokens = row[: row.index(eos) + 1] if eos in row else row
+            text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+            stops = [text.find(stop) for stop in self.stop_sequences if stop in text]
+            if stops:
+                text = text[: min(stops)].rstrip()
+                tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"] + [eos]
+            kept.append(tokens)
+            outputs.append(text)
+        width = max(map(len, kept))
+        ids = torch.full((len(kept), width), self.tokenizer.pad_token_id, device=self.device)
+        mask = torch.zeros(len(kept), width, device=self.device)
+        for row, tokens in enumerate(kept):
+            ids[row, : len(tokens)] = torch.tensor(tokens, device=self.device)
+            mask[row, : len(tokens)] = 1
+        return ids, mask, outputs
+
+    def look_back(self, query, query_mask, response, mask) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, R) log-probabilities under policy and reference, and values, 0 on padding.
+
+        In slices, because the logits of one token are as many numbers as the vocabulary has entries.
+        """
+        ids = torch.cat([query, response], dim=1)
+        attention = torch.cat([query_mask, mask.long()], dim=1)
+        width = response.shape[1]
+        slices = []
+        for rows in torch.arange(len(ids)).split(self.slice_size):
+            logits, values = self.policy(ids[rows], attention[rows], width)
+            logprobs, _ = loss.token_logprobs(logits, response[rows], self.temperature)
+            ref_logits = self.policy.reference_logits(ids[rows], attention[rows], width)
+            ref_logprobs, _ = loss.token_logprobs(ref_logits, response[rows], self.temperature)
+            slices.append((logprobs, ref_logprobs, values.float()))
+        logprobs, ref_logprobs, values = (torch.cat(parts) * mask for parts in zip(*slices, strict=True))
+        return logprobs, ref_logprobs, values
+
+
+def scores_tensor(scores: list, mask: Tensor) -> Tensor:
+    """(N,) from one number per sample; (N, R) from one list per sample, what exceeds the response on its last token."""
+    if not isinstance(scores[0], list):
+        return torch.tensor(scores, device=mask.device)
+    dense = torch.zeros_like(mask)
+    for row, values in enumerate(scores):
+        last = int(mask[row].sum()) - 1
+        for t, value in enumerate(values):
+            dense[row, min(t, last)] += value
+    return dense
+
+
+def distinct_share(outputs: list[str]) -> float:
+    """Share of distinct texts among `outputs`, from 1/len (all the same) to 1."""
+    return len(set(outputs)) / len(outputs)

@@ -1,0 +1,63 @@
+"""RLHF without a notebook: `python -m helpers train --config FILE --prompts FILE --reward MODEL`."""
+
+from pathlib import Path
+
+from helpers import course
+from helpers.errors import CourseError
+
+
+def main(config: str, prompts: str, reward: str, out: str | None = None) -> Path:
+    """Train as `config` says on one prompt a line, rewarded by P(POSITIVE) of the classifier `reward`.
+
+    The last tenth of the prompts (64 at most, one at least) is held out. Returns the folder of the tuned model.
+    """
+    here = course.start()
+    from helpers.engine import TRLConfig, train
+
+    settings = TRLConfig.load_yaml(config)
+    texts = read_prompts(prompts)
+    held_out = min(64, max(1, len(texts) // 10))
+    if len(texts) <= held_out:
+        raise CourseError(f"{prompts} has {len(texts)} prompt: at least 2 are needed, one of them to evaluate on")
+    trainer = train(
+        reward_fn=load_reward(reward, here.device),
+        prompts=texts[:-held_out],
+        eval_prompts=texts[-held_out:],
+        config=settings,
+    )
+    folder = trainer.save_pretrained(out or here.out / "train" / "model")
+    print(f"The tuned model is in {here.show_path(folder)}.")
+    return folder
+
+
+def read_prompts(path: str) -> list[str]:
+    """One prompt a line; empty lines are left out."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CourseError(f"--prompts {path}: {error}. Expected a text file in UTF-8 with one prompt a line.") from None
+    texts = [line.strip() for line in lines if line.strip()]
+    if not texts:
+        raise CourseError(f"--prompts {path} has no prompts: expected one a line")
+    return texts
+
+
+def load_reward(model: str, device: str):
+    """A reward function from a classifier with the class POSITIVE: a folder or a hub id.
+
+    Raises:
+        CourseError: it cannot be loaded, or has no such class.
+    """
+    from transformers import pipeline
+
+    from helpers.rewards import sentiment_reward
+
+    try:
+        judge = pipeline("sentiment-analysis", model, top_k=2, truncation=True, batch_size=64, device=device)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CourseError(f"--reward {model}: {reason} Expected a classifier's folder or its name on the hub.") from None
+    labels = list(judge.model.config.id2label.values())
+    if "POSITIVE" not in labels:
+        raise CourseError(f"--reward {model} has the classes {', '.join(labels)}: expected one called POSITIVE")
+    return sentiment_reward(judge)
