@@ -3,11 +3,8 @@
 Times depend on the machine and on what else it is doing: compare rows of one run, not runs.
 """
 
-import contextlib
-import io
 import tempfile
 import time
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -27,13 +24,18 @@ def speed() -> pd.DataFrame:
     trlX's defaults (40 tokens, 4 PPO epochs, 2 blocks unfrozen) on 64 rollouts a round; the second of two rounds.
     """
     here = course.start()
-    judge = pipeline("sentiment-analysis", here.reward_model, top_k=2, truncation=True, batch_size=64, device=here.device)
+    judge = pipeline(
+        "sentiment-analysis", here.reward_model, top_k=2, truncation=True, batch_size=64, device=here.device
+    )
     prompts, _ = reviews.make_prompts(here)
     with tempfile.TemporaryDirectory() as folder:
         random_gpt2(here.finetuned_model, folder)
         rows = [
             {"model": name, **round_times(path, sentiment_reward(judge), prompts[:640])}
-            for name, path in [(f"{here.scale} GPT-2", here.finetuned_model), ("GPT-2 124M, random weights", folder)]
+            for name, path in [
+                (f"{here.scale} GPT-2", here.finetuned_model),
+                ("GPT-2 124M, random weights", folder),
+            ]
         ]
     return pd.DataFrame(rows).set_index("model")
 
@@ -50,7 +52,9 @@ def round_times(model_path: str, reward_fn, prompts: list[str]) -> dict:
         config = default_ppo_config().evolve(
             model=dict(model_path=model_path),
             tokenizer=dict(tokenizer_path=model_path),
-            train=dict(total_steps=16, seq_length=64, eval_interval=1000, checkpoint_dir=checkpoints, save_best=False),
+            train=dict(
+                total_steps=16, seq_length=64, eval_interval=1000, checkpoint_dir=checkpoints, save_best=False
+            ),
             method=dict(num_rollouts=64, chunk_size=64, gen_kwargs=dict(min_new_tokens=40)),
         )
         history = train(reward_fn=reward_fn, prompts=prompts, eval_prompts=prompts[:2], config=config).history
@@ -61,13 +65,19 @@ def round_times(model_path: str, reward_fn, prompts: list[str]) -> dict:
 def seeds(count: int) -> pd.DataFrame:
     """Notebook 06's run with `count` seeds: reward before and after, KL, distinct outputs, seconds of training."""
     here = course.start()
-    judge = pipeline("sentiment-analysis", here.reward_model, top_k=2, truncation=True, batch_size=64, device=here.device)
+    judge = pipeline(
+        "sentiment-analysis", here.reward_model, top_k=2, truncation=True, batch_size=64, device=here.device
+    )
     prompts, held_out = reviews.make_prompts(here)
     rows = []
     for seed in range(count):
-        config = here.ppo_config().evolve(train=dict(seed=seed, checkpoint_dir=str(here.out / "bench" / f"seed{seed}")))
+        config = here.ppo_config().evolve(
+            train=dict(seed=seed, checkpoint_dir=str(here.out / "bench" / f"seed{seed}"))
+        )
         began = time.perf_counter()
-        trainer = train(reward_fn=sentiment_reward(judge), prompts=prompts, eval_prompts=held_out, config=config)
+        trainer = train(
+            reward_fn=sentiment_reward(judge), prompts=prompts, eval_prompts=held_out, config=config
+        )
         first, last = trainer.history.evals[0], trainer.history.evals[-1]
         rows.append(
             {

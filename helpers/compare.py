@@ -20,7 +20,9 @@ def continue_prompts(model, tokenizer, prompts: list[str], seed: int = 0, **gen_
     return tokenizer.batch_decode(tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
-def before_after(before, after, tokenizer, prompts: list[str], reward_fn, seed: int = 0, **gen_kwargs) -> pd.DataFrame:
+def before_after(
+    before, after, tokenizer, prompts: list[str], reward_fn, seed: int = 0, **gen_kwargs
+) -> pd.DataFrame:
     """Columns prompt, before, reward_before, after, reward_after, gain: one row per prompt, in order."""
     table = pd.DataFrame({"prompt": prompts})
     for name, model in [("before", before), ("after", after)]:

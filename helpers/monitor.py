@@ -9,7 +9,12 @@ import time
 import matplotlib.pyplot as plt
 from tqdm import tqdm
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"  # Okabe and Ito's colour-blind-safe palette
+BLUE, ORANGE, GREEN, GREY = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#999999",
+)  # Okabe and Ito's colour-blind-safe palette
 
 
 class Monitor:
@@ -17,7 +22,9 @@ class Monitor:
 
     def start(self, trainer) -> None:
         self.began = time.perf_counter()
-        self.bar = tqdm(total=trainer.total_steps, unit="step", file=sys.stdout, mininterval=0.5, dynamic_ncols=False)
+        self.bar = tqdm(
+            total=trainer.total_steps, unit="step", file=sys.stdout, mininterval=0.5, dynamic_ncols=False
+        )
         self.figure, self.axes, self.handle = None, None, None
         self.draw_at = 0.0
         if in_notebook():
@@ -69,13 +76,17 @@ def draw_history(history, axes) -> None:
     reward, kl, losses = axes
     reward.set_title("mean reward")
     reward.plot(column(rounds, "step"), column(rounds, "reward"), color=BLUE, label="rollouts")
-    reward.plot(column(evals, "step"), column(evals, "reward/mean"), "o--", color=ORANGE, label="held-out prompts")
+    reward.plot(
+        column(evals, "step"), column(evals, "reward/mean"), "o--", color=ORANGE, label="held-out prompts"
+    )
     kl.set_title("KL to the reference, nats a sample")
     kl.plot(column(rounds, "step"), column(rounds, "kl"), color=BLUE, label="rollouts")
     kl.plot(column(evals, "step"), column(evals, "kl"), "o--", color=ORANGE, label="held-out prompts")
     losses.set_title("losses")
     losses.plot(column(updates, "step"), column(updates, "policy_loss"), color=BLUE, label="policy")
-    losses.plot(column(updates, "step"), column(updates, "value_loss"), color=GREEN, linestyle="--", label="value")
+    losses.plot(
+        column(updates, "step"), column(updates, "value_loss"), color=GREEN, linestyle="--", label="value"
+    )
     for axis in axes:
         axis.legend(frameon=False)
 
@@ -121,12 +132,19 @@ def verdict(history) -> list[str]:
 
 def judge_reward(rewards: list[float]) -> tuple[bool, str]:
     quarter = max(1, len(rewards) // 4)
-    start, middle, end = (mean(rewards[:quarter]), mean(rewards[-2 * quarter : -quarter]), mean(rewards[-quarter:]))
+    start, middle, end = (
+        mean(rewards[:quarter]),
+        mean(rewards[-2 * quarter : -quarter]),
+        mean(rewards[-quarter:]),
+    )
     span = f"reward went from {start:.2f} to {end:.2f}"
     if end < start - 0.02:
         return False, f"{span}: it falls. Lower the learning rate, and print some samples with their rewards"
     if end - start < 0.02:
-        return False, f"{span}: it has not moved. More steps or a higher learning rate; is the reward ever high?"
+        return (
+            False,
+            f"{span}: it has not moved. More steps or a higher learning rate; is the reward ever high?",
+        )
     if len(rewards) >= 8 and end - middle < 0.1 * (end - start):
         return True, f"{span} and has levelled off: more steps of the same will not add much"
     return True, f"{span}"
@@ -140,25 +158,40 @@ def judge_kl(kls: list[float]) -> tuple[bool, str]:
             "scored. Set top_k=0 and top_p=1, and the same temperature everywhere"
         )
     if last > 10:
-        return False, f"KL is {last:.1f} nats a sample: the policy has left the language it started from. Raise beta"
+        return (
+            False,
+            f"KL is {last:.1f} nats a sample: the policy has left the language it started from. Raise beta",
+        )
     return True, f"KL is {last:.1f} nats a sample: the policy still writes like the model it started from"
 
 
 def judge_ratio(ratios: list[float], clipfracs: list[float]) -> tuple[bool, str]:
     if abs(ratios[0] - 1) > 1e-3:
-        return False, f"the first ratio is {ratios[0]:.4f}, not 1: rollout and update disagree about the same tokens"
+        return (
+            False,
+            f"the first ratio is {ratios[0]:.4f}, not 1: rollout and update disagree about the same tokens",
+        )
     clipped = mean(clipfracs[-16:])
     if clipped > 0.3:
-        return False, f"{clipped:.0%} of the tokens hit the clip range: steps are too large. Lower the learning rate"
+        return (
+            False,
+            f"{clipped:.0%} of the tokens hit the clip range: steps are too large. Lower the learning rate",
+        )
     return True, f"the ratio starts at 1 and {clipped:.0%} of the tokens hit the clip range"
 
 
 def judge_variety(distinct: list[float], entropies: list[float]) -> tuple[bool, str]:
     if distinct[-1] < 0.8:
-        return False, f"only {distinct[-1]:.0%} of the outputs are distinct: the policy repeats itself. Raise beta"
+        return (
+            False,
+            f"only {distinct[-1]:.0%} of the outputs are distinct: the policy repeats itself. Raise beta",
+        )
     kept = entropies[-1] / entropies[0]
     if kept < 0.4:
-        return False, f"entropy is down to {kept:.0%} of what it was: the policy is narrowing. Raise beta, or stop earlier"
+        return (
+            False,
+            f"entropy is down to {kept:.0%} of what it was: the policy is narrowing. Raise beta, or stop earlier",
+        )
     return True, f"{distinct[-1]:.0%} of the outputs are distinct and entropy is {kept:.0%} of what it was"
 
 

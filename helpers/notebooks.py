@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import nbformat
-from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -117,7 +116,7 @@ class ThisPython(AsyncKernelManager):
 
     @property
     def kernel_spec(self):
-        return KernelSpec(**get_kernel_dict())
+        return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"])
 
 
 def execute(notebook, path: Path, env: dict[str, str]) -> None:

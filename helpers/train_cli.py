@@ -18,7 +18,9 @@ def main(config: str, prompts: str, reward: str, out: str | None = None) -> Path
     texts = read_prompts(prompts)
     held_out = min(64, max(1, len(texts) // 10))
     if len(texts) <= held_out:
-        raise CourseError(f"{prompts} has {len(texts)} prompt: at least 2 are needed, one of them to evaluate on")
+        raise CourseError(
+            f"{prompts} has {len(texts)} prompt: at least 2 are needed, one of them to evaluate on"
+        )
     trainer = train(
         reward_fn=load_reward(reward, here.device),
         prompts=texts[:-held_out],
@@ -35,7 +37,9 @@ def read_prompts(path: str) -> list[str]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise CourseError(f"--prompts {path}: {error}. Expected a text file in UTF-8 with one prompt a line.") from None
+        raise CourseError(
+            f"--prompts {path}: {error}. Expected a text file in UTF-8 with one prompt a line."
+        ) from None
     texts = [line.strip() for line in lines if line.strip()]
     if not texts:
         raise CourseError(f"--prompts {path} has no prompts: expected one a line")
@@ -56,8 +60,12 @@ def load_reward(model: str, device: str):
         judge = pipeline("sentiment-analysis", model, top_k=2, truncation=True, batch_size=64, device=device)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise CourseError(f"--reward {model}: {reason} Expected a classifier's folder or its name on the hub.") from None
+        raise CourseError(
+            f"--reward {model}: {reason} Expected a classifier's folder or its name on the hub."
+        ) from None
     labels = list(judge.model.config.id2label.values())
     if "POSITIVE" not in labels:
-        raise CourseError(f"--reward {model} has the classes {', '.join(labels)}: expected one called POSITIVE")
+        raise CourseError(
+            f"--reward {model} has the classes {', '.join(labels)}: expected one called POSITIVE"
+        )
     return sentiment_reward(judge)

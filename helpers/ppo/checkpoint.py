@@ -79,7 +79,9 @@ def save(trainer, folder: Path) -> Path:
         tensors = {f"policy.{name}": p.detach() for name, p in trainer.policy.trainable().items()}
         optimizer = trainer.optimizer.state_dict()
         for index, state in optimizer["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items() if value is not None}
+            tensors |= {
+                f"optimizer.{index}.{key}": value for key, value in state.items() if value is not None
+            }
         tensors |= {f"random.{name}": value for name, value in torch_random_states().items()}
         save_file({name: t.contiguous().cpu() for name, t in tensors.items()}, place / "state.safetensors")
         state = {
@@ -132,7 +134,15 @@ def newest(folder: Path) -> Path | None:
 
 
 MAY_DIFFER = {"total_steps", "epochs", "eval_interval", "checkpoint_interval", "checkpoint_dir", "save_best"}
-MAY_DIFFER |= {"resume_from_checkpoint", "run_name", "tracker", "tags", "project_name", "group_name", "entity_name"}
+MAY_DIFFER |= {
+    "resume_from_checkpoint",
+    "run_name",
+    "tracker",
+    "tags",
+    "project_name",
+    "group_name",
+    "entity_name",
+}
 
 
 def refuse_other_config(saved: dict, current: dict, folder: Path) -> None:

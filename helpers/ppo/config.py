@@ -14,7 +14,9 @@ import yaml
 
 from helpers.errors import CourseError
 
-REAL_TRLX = "the built-in engine is PPO on causal models only; the real trlX (github.com/CarperAI/trlx) offers more"
+REAL_TRLX = (
+    "the built-in engine is PPO on causal models only; the real trlX (github.com/CarperAI/trlx) offers more"
+)
 
 
 def nearest(name: str, known) -> str:
@@ -154,8 +156,8 @@ class TRLConfig:
         try:
             with open(path, encoding="utf-8") as file:
                 return cls.from_dict(yaml.safe_load(file))
-        except yaml.YAMLError as error:
-            raise CourseError(f"{path} is not YAML: {error}") from None
+        except (OSError, yaml.YAMLError) as error:
+            raise CourseError(f"{path} cannot be read as YAML: {error}") from None
 
     @classmethod
     def from_dict(cls, config: dict) -> "TRLConfig":
@@ -210,7 +212,12 @@ def default_ppo_config() -> TRLConfig:
     """trlX's defaults (trlx/data/default_configs.py), but for the tracker."""
     return TRLConfig(
         train=TrainConfig(
-            seq_length=1024, epochs=100, total_steps=10000, batch_size=32, checkpoint_interval=10000, eval_interval=100
+            seq_length=1024,
+            epochs=100,
+            total_steps=10000,
+            batch_size=32,
+            checkpoint_interval=10000,
+            eval_interval=100,
         ),
         model=ModelConfig(model_path="lvwerra/gpt2-imdb", num_layers_unfrozen=2),
         tokenizer=TokenizerConfig(tokenizer_path="gpt2"),
@@ -245,7 +252,13 @@ def check(config: TRLConfig) -> None:
         CourseError: names the field, what was expected and what to do.
     """
     refuse_what_only_trlx_offers(config)
-    positive = ["train.total_steps", "train.seq_length", "train.epochs", "train.batch_size", "train.eval_interval"]
+    positive = [
+        "train.total_steps",
+        "train.seq_length",
+        "train.epochs",
+        "train.batch_size",
+        "train.eval_interval",
+    ]
     positive += ["train.checkpoint_interval", "method.ppo_epochs", "method.num_rollouts", "method.chunk_size"]
     for name in positive:
         value = look_up(config, name)
@@ -260,12 +273,16 @@ def check(config: TRLConfig) -> None:
                     check_number(f"{type(section).__name__}.kwargs.{name}", number)
     size = config.train.minibatch_size
     if size and config.train.batch_size % size:
-        raise CourseError(f"train.minibatch_size ({size}) must divide train.batch_size ({config.train.batch_size})")
+        raise CourseError(
+            f"train.minibatch_size ({size}) must divide train.batch_size ({config.train.batch_size})"
+        )
     check_gen_kwargs(config.method.gen_kwargs, "method.gen_kwargs")
     if config.method.gen_experience_kwargs:
         check_gen_kwargs(config.method.gen_experience_kwargs, "method.gen_experience_kwargs")
     if config.method.scale_reward not in (None, False, "ignored", "ref", "running"):
-        raise CourseError(f"method.scale_reward is {config.method.scale_reward!r}: expected ignored, ref or running")
+        raise CourseError(
+            f"method.scale_reward is {config.method.scale_reward!r}: expected ignored, ref or running"
+        )
 
 
 def refuse_what_only_trlx_offers(config: TRLConfig) -> None:
@@ -282,7 +299,9 @@ def refuse_what_only_trlx_offers(config: TRLConfig) -> None:
             raise CourseError(f"{name} is {look_up(config, name)!r}, only {only!r} works here: {REAL_TRLX}")
     for name, value in config.method.gen_kwargs.items():
         if isinstance(value, list) and name not in ("bad_words_ids", "suppress_tokens", "eos_token_id"):
-            raise CourseError(f"method.gen_kwargs.{name} is a list: a sweep over values is trlX's; {REAL_TRLX}")
+            raise CourseError(
+                f"method.gen_kwargs.{name} is a list: a sweep over values is trlX's; {REAL_TRLX}"
+            )
 
 
 def check_gen_kwargs(gen_kwargs: dict, where: str) -> None:

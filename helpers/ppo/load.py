@@ -23,14 +23,18 @@ def load_tokenizer(config: TRLConfig):
         raise CourseError(cannot_load("tokenizer.tokenizer_path", path, error)) from error
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token  # GPT-2 has no padding token; masks tell padding from a real EOS
+        tokenizer.pad_token = (
+            tokenizer.eos_token
+        )  # GPT-2 has no padding token; masks tell padding from a real EOS
     return tokenizer
 
 
 def load_policy(config: TRLConfig) -> Policy:
     path = config.model.model_path
     try:
-        return Policy.from_pretrained(path, config.model.num_layers_unfrozen, **config.model.model_extra_configs)
+        return Policy.from_pretrained(
+            path, config.model.num_layers_unfrozen, **config.model.model_extra_configs
+        )
     except CourseError:
         raise
     except (OSError, ValueError) as error:

@@ -31,9 +31,13 @@ class Policy(nn.Module):
     @classmethod
     def from_pretrained(cls, path: str, num_layers_unfrozen: int, **kwargs) -> "Policy":
         """Load in float32 whatever the file's precision: small float16 updates would round to nothing."""
-        return cls(AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **kwargs), num_layers_unfrozen)
+        return cls(
+            AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **kwargs), num_layers_unfrozen
+        )
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, response_length: int) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, response_length: int
+    ) -> tuple[Tensor, Tensor]:
         """Logits (B, R, V) that predict each of the last R tokens, and values (B, R) of the states before them."""
         hidden = response_states(self.base_model, input_ids, attention_mask, response_length)
         return self.base_model.get_output_embeddings()(hidden), self.v_head(hidden).squeeze(-1)
@@ -49,7 +53,9 @@ class Policy(nn.Module):
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
 
-def response_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, response_length: int) -> Tensor:
+def response_states(
+    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, response_length: int
+) -> Tensor:
     """Final hidden states (B, R, hidden) at the positions whose next token is one of the last R tokens."""
     position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)  # prompts are padded on the left
     outputs = model.base_model(
@@ -64,7 +70,9 @@ def freeze_below(model: PreTrainedModel, num_layers_unfrozen: int) -> None:
         return
     depth = model.config.num_hidden_layers
     if not 0 <= num_layers_unfrozen <= depth:
-        raise CourseError(f"model.num_layers_unfrozen is {num_layers_unfrozen}: expected -1 (all) or 0 to {depth}")
+        raise CourseError(
+            f"model.num_layers_unfrozen is {num_layers_unfrozen}: expected -1 (all) or 0 to {depth}"
+        )
     model.requires_grad_(False)
     if num_layers_unfrozen == 0:
         return

@@ -115,7 +115,9 @@ class Sampler:
         self.slice_size = config.train.minibatch_size or config.train.batch_size
 
     @torch.no_grad()
-    def rollouts(self, prompts: PromptSet, indices: list[int], evaluation: bool = False) -> tuple[Rollouts, dict]:
+    def rollouts(
+        self, prompts: PromptSet, indices: list[int], evaluation: bool = False
+    ) -> tuple[Rollouts, dict]:
         """Sample one continuation per prompt, score it, and remember log-probabilities and values.
 
         Returns the rollouts and their texts: samples, prompts, outputs, metadata.

@@ -36,7 +36,9 @@ class History:
 class PPOTrainer:
     """One PPO run. `train` below makes it and runs it; afterwards it generates, evaluates and saves."""
 
-    def __init__(self, config, reward_fn, prompts, eval_prompts, metric_fn=None, stop_sequences=(), listeners=()):
+    def __init__(
+        self, config, reward_fn, prompts, eval_prompts, metric_fn=None, stop_sequences=(), listeners=()
+    ):
         check(config)
         self.config, self.reward_fn, self.metric_fn = config, reward_fn, metric_fn
         self.listeners = listeners
@@ -65,7 +67,12 @@ class PPOTrainer:
         scheduler = make_scheduler(config, optimizer)
         self.policy, self.optimizer, self.scheduler = self.accelerator.prepare(policy, optimizer, scheduler)
         self.sampler = Sampler(
-            self.policy, self.tokenizer, reward_fn, config, list(stop_sequences or []), self.accelerator.device
+            self.policy,
+            self.tokenizer,
+            reward_fn,
+            config,
+            list(stop_sequences or []),
+            self.accelerator.device,
         )
         method, train = config.method, config.train
         steps_per_round = method.ppo_epochs * math.ceil(method.num_rollouts / train.batch_size)
@@ -153,7 +160,9 @@ class PPOTrainer:
                 if self.step >= self.total_steps:
                     return
             kl = self.history.rounds[-1]["kl"]
-            self.kl_coef = loss.next_kl_coef(self.kl_coef, kl, method.target, method.horizon, train.batch_size)
+            self.kl_coef = loss.next_kl_coef(
+                self.kl_coef, kl, method.target, method.horizon, train.batch_size
+            )
 
     def optimizer_step(self, batch: Rollouts, advantages, returns) -> dict:
         """One step on one batch, in micro-batches of `minibatch_size`; its row for the history."""
@@ -169,7 +178,11 @@ class PPOTrainer:
         lr = self.scheduler.get_last_lr()[0]
         self.scheduler.step()
         self.step += 1
-        return {"step": self.step, **{name: value / tokens.item() for name, value in totals.items()}, "lr": lr}
+        return {
+            "step": self.step,
+            **{name: value / tokens.item() for name, value in totals.items()},
+            "lr": lr,
+        }
 
     def losses(self, batch: Rollouts, advantages, returns) -> tuple[torch.Tensor, dict[str, float]]:
         """The PPO loss of a micro-batch, summed over response tokens, and sums to report."""
@@ -178,7 +191,9 @@ class PPOTrainer:
         attention = torch.cat([batch.query_mask, batch.mask.long()], dim=1)
         logits, values = self.policy(ids, attention, batch.response.shape[1])
         logprobs, entropy = loss.token_logprobs(logits, batch.response, self.sampler.temperature)
-        policy, ratio, clipped = loss.policy_loss(logprobs, batch.logprobs, advantages, batch.mask, method.cliprange)
+        policy, ratio, clipped = loss.policy_loss(
+            logprobs, batch.logprobs, advantages, batch.mask, method.cliprange
+        )
         value = loss.value_loss(values.float(), batch.values, returns, batch.mask, method.cliprange_value)
         objective = (policy + method.vf_coef * value).sum()
         with torch.no_grad():
@@ -220,14 +235,18 @@ class PPOTrainer:
             set_seed(self.config.train.seed)
             for start in range(0, len(self.eval_prompts), self.config.method.chunk_size):
                 stop = min(start + self.config.method.chunk_size, len(self.eval_prompts))
-                part, texts = self.sampler.rollouts(self.eval_prompts, list(range(start, stop)), evaluation=True)
+                part, texts = self.sampler.rollouts(
+                    self.eval_prompts, list(range(start, stop)), evaluation=True
+                )
                 parts.append(part)
                 for prompt, output, reward in zip(
                     texts["prompts"], texts["outputs"], part.total_scores().tolist(), strict=True
                 ):
                     rows.append({"prompt": prompt, "output": output, "reward": reward})
                 if self.metric_fn:
-                    for name, values in call_with_accepted(self.metric_fn, **texts, tokenizer=self.tokenizer).items():
+                    for name, values in call_with_accepted(
+                        self.metric_fn, **texts, tokenizer=self.tokenizer
+                    ).items():
                         metrics.setdefault(name, []).extend(torch.as_tensor(values).reshape(-1).tolist())
         rollouts = join(parts)
         self.eval_samples = rows
@@ -363,7 +382,9 @@ def train(
     if dataset is not None or samples is not None or rewards is not None:
         raise CourseError(f"training on given samples and rewards (ILQL, SFT) is not here: {REAL_TRLX}")
     if not callable(reward_fn):
-        raise CourseError(f"reward_fn is {reward_fn!r}: expected a function, reward_fn(samples) -> list[float]")
+        raise CourseError(
+            f"reward_fn is {reward_fn!r}: expected a function, reward_fn(samples) -> list[float]"
+        )
     config = config or default_ppo_config()
     if model_path:
         config = config.evolve(model=dict(model_path=model_path))

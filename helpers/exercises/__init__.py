@@ -1,0 +1,18 @@
+"""Checks for the exercises, one module a notebook: each names the mistake that was made."""
+
+from helpers.exercises.finetune import check_labels, check_learning_rates, check_perplexity
+from helpers.exercises.install import check_parts, check_reward_function
+from helpers.exercises.pipeline import (
+    check_batch_size,
+    check_calibration_error,
+    check_padding_share,
+    check_positive,
+)
+from helpers.exercises.prompts import check_own_prompts, check_position_ids, check_split, check_top_p
+from helpers.exercises.reward import (
+    check_length_penalty,
+    check_preference_loss,
+    check_robust_keywords,
+    check_suspects,
+)
+from helpers.exercises.train import check_diagnosis, check_kl, check_token_rewards

@@ -1,0 +1,149 @@
+"""`python -m helpers` and `make`, as a person calls them."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, SHARED_ASSETS, hub_repositories, write_reviews
+
+from helpers import course
+
+
+def test_doctor_is_content_here(cli):
+    result = cli("doctor")
+    assert result.returncode == 0, result.stdout
+    for line in ("OK  Python", "OK  torch", "OK  engine          built-in PPO", "Everything needed is here."):
+        assert line in result.stdout
+
+
+def test_doctor_where_nothing_is_installed(cli):
+    result = cli("doctor", python=(sys.executable, "-S"))  # without site-packages
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "OK    Python" in result.stdout
+    assert "FAIL  torch           missing" in result.stdout
+    assert "python -m pip install -r requirements.txt" in result.stdout
+    assert "need something done." in result.stdout
+
+
+def test_run_where_nothing_is_installed(cli):
+    result = cli("run", python=(sys.executable, "-S"))
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "is missing: `make course` installs everything" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "env, message",
+    [
+        ({"RLHF_SCALE": "huge"}, "RLHF_SCALE is 'huge': expected tiny or full"),
+        ({"RLHF_BUDGET": "none"}, "RLHF_BUDGET is 'none'"),
+        ({"RLHF_ENGINE": "magic"}, "RLHF_ENGINE is 'magic'"),
+        ({"RLHF_SCALE": "full", "RLHF_ASSETS": "no-such-folder"}, "no-such-folder is not a folder"),
+    ],
+)
+def test_a_wrong_setting_is_one_message(cli, env, message):
+    result = cli("run", **env)
+    assert result.returncode == 2
+    assert message in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("fly",), ("train",), ("prefetch",), ("publish",), ("publish", "a/b", "--unpublish")]
+)
+def test_wrong_arguments_show_the_usage(cli, arguments):
+    result = cli(*arguments)
+    assert result.returncode == 2 and "usage: python -m helpers" in result.stderr
+
+
+def test_publish_refuses_what_is_no_repository(cli):
+    for repository, message in {
+        "nowhere": "'nowhere' is not a GitHub repository",
+        "": "Which repository?",
+    }.items():
+        result = cli("publish", repository)
+        assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr
+
+
+def test_unknown_notebook(cli):
+    result = cli("notebooks", "99_none.ipynb")
+    assert result.returncode == 2 and "no notebook is called 99_none.ipynb: there are 01_" in result.stderr
+
+
+# prefetch
+
+
+def test_prefetch_fills_a_folder_from_the_hub(cli, hub, tmp_path):
+    write_reviews(tmp_path / "imdb" / "plain_text")
+    address = hub(hub_repositories(tmp_path / "imdb"))
+    target = tmp_path / "usb"
+    first = cli("prefetch", target, HF_ENDPOINT=address)
+    assert first.returncode == 0, first.stderr
+    assert "gpt2-imdb: fetching lvwerra/gpt2-imdb" in first.stdout and f"RLHF_ASSETS={target}" in first.stdout
+    assert course.check_assets(target) == target
+    names = {path.name for path in target.iterdir()} | {path.name for path in (target / "imdb").iterdir()}
+    assert names == {*course.MODELS, "imdb", "plain_text"}
+
+    whole = (target / "gpt2" / "model.safetensors").read_bytes()
+    (target / "gpt2" / "model.safetensors").write_bytes(whole[:100])  # a copy that was cut short
+    shutil.rmtree(target / "imdb")
+    again = cli("prefetch", target, HF_ENDPOINT=address)
+    assert "gpt2: fetching" in again.stdout and "gpt2-imdb: already there" in again.stdout
+    assert "imdb/plain_text: fetching" in again.stdout and again.returncode == 0, again.stderr
+    assert (target / "gpt2" / "model.safetensors").read_bytes() == whole
+
+
+def test_prefetch_without_a_network(cli, tmp_path):
+    result = cli("prefetch", tmp_path / "usb", HF_ENDPOINT="http://127.0.0.1:9")
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "gpt2 has to come from huggingface.co, which does not answer" in result.stderr
+    assert not (tmp_path / "usb").exists()
+
+
+def test_prefetch_keeps_what_it_has_when_the_hub_lacks_a_part(cli, hub, tmp_path):
+    repositories = hub_repositories(tmp_path)
+    del repositories["models/lvwerra/gpt2-imdb"]
+    result = cli("prefetch", tmp_path / "usb", HF_ENDPOINT=hub(repositories))
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "gpt2-imdb could not be fetched from huggingface.co (lvwerra/gpt2-imdb)" in result.stderr
+    assert [path.name for path in (tmp_path / "usb").iterdir()] == ["gpt2"]
+
+
+@pytest.mark.skipif(
+    not SHARED_ASSETS.is_dir(), reason="needs ../shared/assets, which this machine does not have"
+)
+def test_prefetch_leaves_a_complete_folder_alone(cli):
+    result = cli("prefetch", SHARED_ASSETS, HF_ENDPOINT="http://127.0.0.1:9")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("already there") == 4
+
+
+# make
+
+
+def make(*arguments):
+    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_plain_make_lists_the_targets():
+    result = make()
+    for target in ("course", "test", "lab", "notebooks", "lint", "publish", "tiny", "clean"):
+        assert f"  make {target} " in result.stdout
+
+
+def test_make_refuses_other_pythons(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for file in ("requirements.txt", "tests/requirements.txt"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    old = tmp_path / "python3.10"  # what matters of an old Python: it says no to the question for its version
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    result = subprocess.run(
+        ["make", f"PYTHON={old}", "course"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode != 0
+    assert (
+        "The course needs Python 3.11, 3.12 or 3.13" in result.stdout
+        and "make PYTHON=python3.13 course" in result.stdout
+    )
+    assert not (tmp_path / ".venv").exists()

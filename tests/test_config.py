@@ -1,0 +1,93 @@
+"""The configuration: trlX's names and YAML, and errors that name the key."""
+
+import pytest
+import yaml
+
+from helpers.engine import TRLConfig, default_ppo_config
+from helpers.errors import CourseError
+from helpers.ppo.config import check
+
+
+def test_yaml_round_trip(tmp_path):
+    config = default_ppo_config().evolve(method=dict(target=6.0), train=dict(seed=3))
+    path = tmp_path / "ppo.yml"
+    path.write_text(yaml.safe_dump(config.to_dict()))
+    loaded = TRLConfig.load_yaml(path)
+    assert loaded.method.target == 6.0 and loaded.train.seed == 3
+    assert loaded.to_dict()["optimizer"]["kwargs"]["lr"] == 3e-5
+    check(loaded)
+
+
+def test_evolve_leaves_the_original_alone():
+    config = default_ppo_config()
+    changed = config.evolve(method=dict(gamma=0.5, gen_kwargs=dict(max_new_tokens=7)))
+    assert (changed.method.gamma, changed.method.gen_kwargs["max_new_tokens"]) == (0.5, 7)
+    assert changed.method.gen_kwargs["top_k"] == 0
+    assert (config.method.gamma, config.method.gen_kwargs["max_new_tokens"]) == (1, 40)
+    changed.to_dict()["method"]["gen_kwargs"]["top_k"] = 9
+    assert changed.method.gen_kwargs["top_k"] == 0
+
+
+def test_update_takes_dotted_names():
+    config = TRLConfig.update(
+        default_ppo_config(), {"method.gamma": 0.9, "train.seed": 5, "method.gen_kwargs.top_k": 3}
+    )
+    assert (config.method.gamma, config.train.seed, config.method.gen_kwargs["top_k"]) == (0.9, 5, 3)
+    assert TRLConfig.update(default_ppo_config().to_dict(), {}).to_dict() == default_ppo_config().to_dict()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"method": {"gama": 1}}, "unknown key 'gama' in PPOConfig. Did you mean 'gamma'?"),
+        ({"train": {"batchsize": 1}}, "Did you mean 'batch_size'?"),
+        ({"trian": {}}, "unknown section 'trian'. Did you mean 'train'?"),
+        ({"method": {"name": "ilqlconfig"}}, "github.com/CarperAI/trlx"),
+    ],
+)
+def test_unknown_keys_are_named_with_the_nearest(changes, message):
+    with pytest.raises(CourseError) as error:
+        default_ppo_config().evolve(**changes)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"method": {"gen_kwargs": {"max_new_token": 4}}}, "Did you mean 'max_new_tokens'?"),
+        ({"method": {"gen_kwargs": {"max_new_tokens": 0}}}, "at least 1"),
+        ({"method": {"gen_kwargs": {"temperature": 0}}}, "above 0"),
+        ({"method": {"gen_kwargs": {"top_k": [0, 5]}}}, "sweep"),
+        ({"method": {"init_kl_coef": None}}, "method.init_kl_coef is None: expected a number"),
+        ({"method": {"scale_reward": "max"}}, "expected ignored, ref or running"),
+        ({"optimizer": {"kwargs": {"lr": "3e-5"}}}, "write 3.0e-5"),
+        ({"train": {"batch_size": 0}}, "train.batch_size is 0"),
+        ({"train": {"minibatch_size": 5}}, "must divide"),
+        ({"train": {"trainer": "AccelerateILQLTrainer"}}, "the real trlX"),
+        ({"model": {"model_arch_type": "seq2seq"}}, "the real trlX"),
+        ({"model": {"peft_config": {"peft_type": "LORA"}}}, "the real trlX"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(changes, message):
+    with pytest.raises(CourseError) as error:
+        check(default_ppo_config().evolve(**changes))
+    assert message in str(error.value)
+
+
+def test_a_file_that_is_no_configuration(tmp_path):
+    for text, message in [
+        ("[1, 2]", "sections"),
+        ("a: [", "read as YAML"),
+        ("method: {name: PPOConfig}", "missing"),
+    ]:
+        path = tmp_path / "bad.yml"
+        path.write_text(text)
+        with pytest.raises(CourseError, match=message):
+            TRLConfig.load_yaml(path)
+
+
+def test_a_missing_key_is_named():
+    config = default_ppo_config().to_dict()
+    del config["train"]["total_steps"]
+    with pytest.raises(CourseError, match="total_steps"):
+        TRLConfig.from_dict(config)

@@ -1,0 +1,107 @@
+"""The checks of notebooks 01 and 06 name the mistake that was made, and accept what is right."""
+
+import pytest
+import torch
+
+from helpers import exercises
+from helpers.exercises import train
+
+LOGPROBS, REF, MASK = (
+    torch.tensor(rows) for rows in (train.KL_LOGPROBS, train.KL_REF_LOGPROBS, train.KL_MASK)
+)
+
+
+def said(capsys, result: bool, expected: bool) -> str:
+    assert result is expected
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "answer, message",
+    [
+        (((LOGPROBS - REF) * MASK).sum(1), "Correct"),
+        (((LOGPROBS - REF) * MASK).sum(1).tolist(), "Correct"),
+        (((REF - LOGPROBS) * MASK).sum(1), "sign"),
+        ((LOGPROBS - REF).sum(1), "padding"),
+        (((LOGPROBS - REF) * MASK).sum(1) / MASK.sum(1), "mean per token"),
+        (((LOGPROBS - REF) * MASK).mean(1), "padded length"),
+        ([1.0, 2.0], "not these"),
+        (None, "Not attempted yet"),
+    ],
+)
+def test_kl(capsys, answer, message):
+    assert message in said(capsys, exercises.check_kl(answer), message == "Correct")
+
+
+def right_rewards(scores, kl, beta, mask):
+    rewards = -beta * kl * mask
+    rewards[torch.arange(len(kl)), mask.sum(1).long() - 1] += scores
+    return rewards
+
+
+def last_column(scores, kl, beta, mask):
+    rewards = -beta * kl * mask
+    rewards[:, -1] += scores
+    return rewards
+
+
+@pytest.mark.parametrize(
+    "function, message",
+    [
+        (right_rewards, "Correct"),
+        (lambda s, kl, beta, mask: right_rewards(s, kl, 1.0, mask), "forget beta"),
+        (lambda s, kl, beta, mask: right_rewards(s, kl, -beta, mask), "wrong sign"),
+        (last_column, "last column"),
+        (lambda s, kl, beta, mask: -beta * kl * mask + s[:, None] * mask, "every token"),
+        (lambda s, kl, beta, mask: right_rewards(s, kl, 0.0, mask), "where is the KL penalty"),
+        (lambda s, kl, beta, mask: -beta * kl * mask, "where is the score"),
+        (lambda s, kl, beta, mask: s, "shape"),
+        (lambda s, kl, beta, mask: 1 / 0, "ZeroDivisionError"),
+        (lambda s, kl, beta, mask: None, "Not attempted yet"),
+    ],
+)
+def test_token_rewards(capsys, function, message):
+    assert message in said(capsys, exercises.check_token_rewards(function), message == "Correct")
+
+
+def test_padding_in_the_penalty(capsys):
+    def unmasked(scores, kl, beta, mask):
+        rewards = -beta * kl
+        rewards[torch.arange(2), mask.sum(1).long() - 1] += scores
+        return rewards
+
+    assert "multiply by the mask" in said(capsys, exercises.check_token_rewards(unmasked), False)
+
+
+def test_diagnosis(capsys):
+    right = dict(
+        A="one answer for every prompt", B="healthy", C="step too large", D="samples not from the policy"
+    )
+    assert "Correct" in said(capsys, exercises.check_diagnosis(right), True)
+    text = said(capsys, exercises.check_diagnosis(right | {"B": "step too large", "C": "healthy"}), False)
+    assert "run B" in text and "run C: 61%" in text and "run A" not in text
+    assert "Not attempted" in said(capsys, exercises.check_diagnosis(dict.fromkeys("ABCD")), False)
+
+
+def test_parts(capsys):
+    right = {1: "policy", 2: "reference", 3: "reward", 4: "prompt"}
+    assert "Correct" in said(capsys, exercises.check_parts(right), True)
+    swapped = right | {1: "reference", 2: "policy"}
+    assert "swapped" in said(capsys, exercises.check_parts(swapped), False)
+    assert "sentence 3" in said(capsys, exercises.check_parts(right | {3: "prompt"}), False)
+    assert "Not attempted" in said(capsys, exercises.check_parts(dict.fromkeys(right)), False)
+
+
+@pytest.mark.parametrize(
+    "function, message",
+    [
+        (lambda samples: [len(s) for s in samples], "A reward function"),
+        (lambda samples, **kwargs: [1.0] * len(samples), "teaches nothing"),
+        (lambda samples: [1.0], "1 rewards for 3 samples"),
+        (lambda samples: ["good"] * 3, "type str"),
+        (lambda samples: 1 / 0, "ZeroDivisionError"),
+        (lambda samples: None, "Not attempted"),
+    ],
+)
+def test_reward_function(capsys, function, message):
+    assert message in said(capsys, exercises.check_reward_function(function), message == "A reward function")

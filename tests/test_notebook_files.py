@@ -1,0 +1,98 @@
+"""The notebooks as files: whole, of the course's anatomy, with outputs that their code really made."""
+
+import re
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+from helpers import notebooks, publish
+
+PATHS = notebooks.numbered()
+
+
+@pytest.fixture(params=PATHS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+def markdown(notebook):
+    """All prose, without code blocks, whose comments look like headings."""
+    text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+
+
+def outputs(notebook):
+    return [output for cell in notebooks.code_cells(notebook) for output in cell.outputs]
+
+
+def test_there_are_six():
+    assert [path.stem for path in PATHS][:6] == [
+        *["01_install", "02_finetune", "03_pipeline", "04_prompts", "05_reward", "06_train"]
+    ]
+
+
+def test_valid(notebook):
+    nbformat.validate(notebook)
+    assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+
+
+def test_one_title(notebook):
+    assert len(re.findall(r"^# ", markdown(notebook), re.MULTILINE)) == 1
+
+
+def test_badge_and_setup_are_the_courses_own(path, notebook):
+    assert notebook.cells[0].source.splitlines()[0] == publish.badge_line(path.name)
+    assert notebooks.code_cells(notebook)[0].source == publish.setup_cell()
+
+
+def test_links_to_its_neighbours(path, notebook):
+    at = PATHS.index(path)
+    neighbours = {neighbour.name for neighbour in (PATHS[at - 1 : at] if at else []) + PATHS[at + 1 : at + 2]}
+    links = set(re.findall(r"\]\((\d\d_\w+\.ipynb)\)", notebook.cells[0].source))
+    assert links == neighbours
+
+
+def test_links_lead_somewhere(notebook):
+    for target in re.findall(r"\]\((?!https?://|#|attachment:|data:)([^)#\s]+)", markdown(notebook)):
+        assert (ROOT / "notebooks" / target).exists(), target
+
+
+def test_metadata(notebook):
+    metadata = dict(notebook.metadata)
+    assert metadata.pop("course")["scale"] == "tiny"
+    assert metadata == notebooks.METADATA
+    assert not any(key in cell.metadata for cell in notebook.cells for key in ("execution", "ExecuteTime"))
+
+
+def test_code_cells_are_short(notebook):
+    _setup, *cells = notebooks.code_cells(notebook)
+    long = {
+        cell.source.splitlines()[0]: len(cell.source.splitlines())
+        for cell in cells
+        if cell.source.count("\n") >= 15
+    }
+    assert not long
+
+
+def test_outputs_were_made_by_this_code(notebook):
+    assert notebook.metadata.course.code_sha256 == notebooks.code_hash(notebook), "run `make notebooks`"
+    counts = [cell.execution_count for cell in notebooks.code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def test_outputs_are_fit_to_read(notebook):
+    assert outputs(notebook)
+    assert not any(output.output_type == "error" for output in outputs(notebook))
+    assert not any(notebooks.WIDGET in output.get("data", {}) for output in outputs(notebook))
+    assert not any("\r" in output.get("text", "") for output in outputs(notebook))
+    assert notebooks.machine_paths(notebook) == []
+
+
+def test_size(path):
+    assert path.stat().st_size < 2_000_000

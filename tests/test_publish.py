@@ -1,0 +1,216 @@
+"""Stamping where the course lives, on a copy; and the Setup cell, run as on Colab."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+from helpers import notebooks, publish
+from helpers.errors import CourseError
+from helpers.publish import Place
+
+HERE = Place("octocat/rlhf-course", "stable")
+README = f"# A course\n\n{publish.README_START}\n{publish.UNPUBLISHED}\n{publish.README_END}\n\nWords.\n"
+
+
+@pytest.fixture
+def copy(tmp_path, make_notebook):
+    """A small course with two notebooks, one of them with outputs, and any the course really has."""
+    folder = tmp_path / "copy"
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    (folder / "README.md").write_text(README)
+    publish.publish(Place(), folder)  # the course itself may be published already
+    (folder / "helpers").symlink_to(ROOT / "helpers")
+    for name in ("98_small.ipynb", "99_small.ipynb"):
+        make_notebook(folder / "notebooks" / name, "print('café ✓')")
+        unstamp(folder / "notebooks" / name)
+    notebooks.store_outputs(["99_small.ipynb"], folder / "notebooks")
+    return folder
+
+
+def unstamp(path):
+    path.write_text(publish.stamp_notebook(path.read_text(), path.name, Place()))
+
+
+def contents(folder):
+    return {
+        path: path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and "helpers" not in path.parts
+    }
+
+
+def test_everything_agrees_and_comes_off_again(copy):
+    before = contents(copy)
+    changed = publish.publish(HERE, copy)
+    assert set(changed) == set(before)
+    assert publish.read_place(copy) == HERE
+    for path in (copy / "notebooks").glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        address = (
+            f"https://colab.research.google.com/github/octocat/rlhf-course/blob/stable/notebooks/{path.name}"
+        )
+        assert notebook.cells[0].source.splitlines()[0].endswith(f"({address})")
+        assert (
+            'REPOSITORY = "octocat/rlhf-course"\nBRANCH = "stable"\n'
+            in notebooks.code_cells(notebook)[0].source
+        )
+    assert f"{publish.README_START}\n[![Open In Colab]" in (copy / "README.md").read_text()
+
+    assert publish.publish(HERE, copy) == []  # once more changes nothing
+    publish.publish(Place("someone/else"), copy)
+    assert "octocat" not in "".join(data.decode() for data in contents(copy).values())
+    publish.publish(Place(), copy)
+    assert contents(copy) == before
+
+
+def test_outputs_and_hash_survive(copy):
+    path = copy / "notebooks" / "99_small.ipynb"
+    before = nbformat.read(path, as_version=4)
+    publish.publish(HERE, copy)
+    after = nbformat.read(path, as_version=4)
+    assert [cell.get("outputs") for cell in after.cells] == [cell.get("outputs") for cell in before.cells]
+    assert (
+        after.metadata.course.code_sha256 == before.metadata.course.code_sha256 == notebooks.code_hash(after)
+    )
+
+
+def test_unpublished_links_nowhere():
+    assert "http" not in publish.badge_line("01_install.ipynb", Place())
+    assert "make publish REPO=owner/name" in publish.badge_line("01_install.ipynb", Place())
+    assert publish.setup_cell(Place()) == publish.SETUP
+
+
+@pytest.mark.parametrize(
+    "repository",
+    [
+        "name",
+        "https://github.com/owner/name",
+        "owner/name/more",
+        "own er/name",
+        'owner/na"me',
+        "-o/name",
+        "/name",
+    ],
+)
+def test_impossible_repository(repository):
+    with pytest.raises(CourseError, match="is not a GitHub repository: expected owner/name"):
+        Place(repository)
+
+
+@pytest.mark.parametrize("branch", ["", "a b", "a..b", "-x", "$(id)", "a;b"])
+def test_impossible_branch(branch):
+    with pytest.raises(CourseError, match="is not a branch"):
+        Place("owner/name", branch)
+
+
+def spoil_readme(copy):
+    (copy / "README.md").write_text("# A course\n")
+
+
+def spoil_badge(copy):
+    edit(copy, lambda cells: cells[0].update(source="# A title"))
+
+
+def spoil_setup(copy):
+    edit(copy, lambda cells: cells[1].update(source="import os"))
+
+
+def spoil_pyproject(copy):
+    (copy / "pyproject.toml").write_text("[tool.other]\n")
+
+
+def edit(copy, change):
+    path = copy / "notebooks" / "98_small.ipynb"
+    notebook = json.loads(path.read_text())
+    change(notebook["cells"])
+    path.write_text(json.dumps(notebook))
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (spoil_readme, "README.md: expected one place for the badge"),
+        (spoil_badge, "98_small.ipynb: the first line should be the Colab badge"),
+        (spoil_setup, "98_small.ipynb: the first code cell should be the Setup cell"),
+        (spoil_pyproject, "pyproject.toml: expected one table"),
+    ],
+)
+def test_nothing_is_written_unless_all_can_be(copy, spoil, message):
+    spoil(copy)
+    before = contents(copy)
+    with pytest.raises(CourseError, match=message):
+        publish.publish(HERE, copy)
+    assert contents(copy) == before
+
+
+# The Setup cell, run in a kernel
+
+
+def run_setup(path, **env):
+    notebook = nbformat.read(path, as_version=4)
+    notebooks.execute(notebook, path, os.environ | env)
+    return "".join(
+        output.get("text", "") for cell in notebooks.code_cells(notebook) for output in cell.outputs
+    )
+
+
+@pytest.fixture
+def on_github(tmp_path):
+    """A repository that git finds under a GitHub address, for git clone to be run for real without a network."""
+    work = tmp_path / "github" / "octocat" / "rlhf-course"
+    for folder in ("helpers", "notebooks"):
+        (work / folder).mkdir(parents=True)
+    (work / "helpers" / "course.py").write_text("fetched = True\n")
+    (work / "helpers" / "__init__.py").touch()
+    (work / "notebooks" / "01_x.ipynb").touch()
+    (work / "requirements.txt").write_text("tqdm\n")
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com"]
+    for command in (["init", "-q", "-b", "stable"], ["add", "."], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *command], cwd=work, check=True)
+    return {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{tmp_path / 'github'}/.insteadOf",
+        "GIT_CONFIG_VALUE_0": "https://github.com/",
+        "COLAB_RELEASE_TAG": "release-colab",
+    }
+
+
+def test_setup_on_colab(tmp_path, make_notebook, on_github):
+    path = make_notebook(
+        tmp_path / "content" / "01_small.ipynb",
+        publish.setup_cell(HERE),  # a second time, as readers do
+        "from helpers import course\nprint(os.getcwd(), course.fetched)",
+    )
+    path.write_text(publish.stamp_notebook(path.read_text(), path.name, HERE))
+    for _ in ("the first notebook of a session", "the next one"):
+        assert run_setup(path, **on_github) == f"{tmp_path / 'content' / 'course' / 'notebooks'} True\n"
+
+
+def test_setup_on_colab_before_publishing(tmp_path, make_notebook, on_github):
+    path = make_notebook(tmp_path / "content" / "01_small.ipynb")
+    unstamp(path)
+    with pytest.raises(
+        CourseError,
+        match="AssertionError: This copy of the course is not published yet, so Colab cannot fetch it",
+    ):
+        run_setup(path, **on_github)
+    assert not (tmp_path / "content" / "course").exists()
+
+
+def test_setup_elsewhere_finds_the_course_and_stays(copy, make_notebook):
+    path = make_notebook(
+        copy / "notebooks" / "01_small.ipynb", "import helpers.course\nprint(os.getcwd(), sys.path[0])"
+    )
+    assert run_setup(path) == f"{copy / 'notebooks'} {copy}\n"
+
+
+def test_setup_beside_nothing(tmp_path, make_notebook):
+    path = make_notebook(tmp_path / "downloads" / "01_small.ipynb")
+    with pytest.raises(CourseError, match="AssertionError: .*download the whole course, not one file"):
+        run_setup(path)
