@@ -6,14 +6,18 @@ Times depend on the machine and on what else it is doing: compare rows of one ru
 import tempfile
 import time
 
+import nbformat
 import pandas as pd
 import torch
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, pipeline
+from transformers import AutoConfig, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from helpers import course, reviews
-from helpers.engine import default_ppo_config
+from helpers import course, engine, reviews
+from helpers.course import Course
+from helpers.errors import CourseError
+from helpers.notebooks import NOTEBOOKS
+from helpers.ppo.config import TRLConfig, default_ppo_config
 from helpers.ppo.trainer import train
-from helpers.rewards import sentiment_reward
+from helpers.train_cli import load_reward
 
 PHASES = ["sample", "score", "forward", "update"]
 
@@ -24,14 +28,12 @@ def speed() -> pd.DataFrame:
     trlX's defaults (40 tokens, 4 PPO epochs, 2 blocks unfrozen) on 64 rollouts a round; the second of two rounds.
     """
     here = course.start()
-    judge = pipeline(
-        "sentiment-analysis", here.reward_model, top_k=2, truncation=True, batch_size=64, device=here.device
-    )
+    reward_fn = load_reward(here.reward_model, here.device)
     prompts, _ = reviews.make_prompts(here)
     with tempfile.TemporaryDirectory() as folder:
         random_gpt2(here.finetuned_model, folder)
         rows = [
-            {"model": name, **round_times(path, sentiment_reward(judge), prompts[:640])}
+            {"model": name, **round_times(path, reward_fn, prompts[:640])}
             for name, path in [
                 (f"{here.scale} GPT-2", here.finetuned_model),
                 ("GPT-2 124M, random weights", folder),
@@ -65,19 +67,15 @@ def round_times(model_path: str, reward_fn, prompts: list[str]) -> dict:
 def seeds(count: int) -> pd.DataFrame:
     """Notebook 06's run with `count` seeds: reward before and after, KL, distinct outputs, seconds of training."""
     here = course.start()
-    judge = pipeline(
-        "sentiment-analysis", here.reward_model, top_k=2, truncation=True, batch_size=64, device=here.device
-    )
+    reward_fn = load_reward(here.reward_model, here.device)
     prompts, held_out = reviews.make_prompts(here)
     rows = []
     for seed in range(count):
-        config = here.ppo_config().evolve(
+        config = notebook_config(here).evolve(
             train=dict(seed=seed, checkpoint_dir=str(here.out / "bench" / f"seed{seed}"))
         )
         began = time.perf_counter()
-        trainer = train(
-            reward_fn=sentiment_reward(judge), prompts=prompts, eval_prompts=held_out, config=config
-        )
+        trainer = train(reward_fn=reward_fn, prompts=prompts, eval_prompts=held_out, config=config)
         first, last = trainer.history.evals[0], trainer.history.evals[-1]
         rows.append(
             {
@@ -92,6 +90,17 @@ def seeds(count: int) -> pd.DataFrame:
         )
         print(f"seed {seed}: {rows[-1]['before']:.2f} -> {rows[-1]['after']:.2f}", flush=True)
     return pd.DataFrame(rows).set_index("seed")
+
+
+def notebook_config(here: Course) -> TRLConfig:
+    """What notebook 06 calls `config`: its cell tagged so is run, so that there is one recipe and not two."""
+    cells = nbformat.read(NOTEBOOKS / "06_train.ipynb", as_version=4).cells
+    source = next((cell.source for cell in cells if "config" in cell.metadata.get("tags", [])), None)
+    if source is None:
+        raise CourseError("06_train.ipynb has no cell tagged config, which holds the recipe of the seeds")
+    names = {"here": here, "AutoConfig": AutoConfig, "trlx": engine}
+    exec(source, names)
+    return names["config"]
 
 
 def main(seed_count: int = 0) -> None:

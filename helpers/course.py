@@ -170,12 +170,8 @@ def choose_scale() -> tuple[str, Path | None]:
     if os.environ.get("RLHF_ASSETS"):
         return "full", check_assets(from_root(os.environ["RLHF_ASSETS"]))
     if asked == "full":
-        if not hub_answers() and not all_cached():
-            raise CourseError(
-                "RLHF_SCALE=full needs models and reviews from huggingface.co, which does not answer. "
-                "Set RLHF_ASSETS to a folder that holds them (`python -m helpers prefetch DIR` fills one where there is "
-                "a network), or set RLHF_SCALE=tiny, which needs no network."
-            )
+        if not hub_answers():
+            use_cache()
         return "full", None
     return ("full" if has_gpu() and hub_answers() else "tiny"), None
 
@@ -229,6 +225,25 @@ def hub_answers(seconds: float = 5) -> bool:
     thread.start()
     thread.join(seconds)
     return bool(answers)
+
+
+def use_cache() -> None:
+    """Take everything from the Hugging Face cache, where an earlier run left it.
+
+    Raises:
+        CourseError: something is not there.
+    """
+    if not all_cached():
+        raise CourseError(
+            "RLHF_SCALE=full needs models and reviews from huggingface.co, which does not answer. "
+            "Set RLHF_ASSETS to a folder that holds them (`python -m helpers prefetch DIR` fills one where there is "
+            "a network), or set RLHF_SCALE=tiny, which needs no network."
+        )
+    import datasets
+    import huggingface_hub
+
+    # Otherwise the hub would be asked for each file all the same, several times over.
+    huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
 
 
 def all_cached() -> bool:

@@ -57,7 +57,7 @@ def load_reward(model: str, device: str):
     from helpers.rewards import sentiment_reward
 
     try:
-        judge = pipeline("sentiment-analysis", model, top_k=2, truncation=True, batch_size=64, device=device)
+        judge = pipeline("sentiment-analysis", model, top_k=2, batch_size=64, device=device, dtype="float32")
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CourseError(
@@ -68,4 +68,6 @@ def load_reward(model: str, device: str):
         raise CourseError(
             f"--reward {model} has the classes {', '.join(labels)}: expected one called POSITIVE"
         )
-    return sentiment_reward(judge)
+    longest = judge.model.config.max_position_embeddings  # a tokenizer may not know it, and then cuts nothing
+    judge.tokenizer.model_max_length = min(judge.tokenizer.model_max_length, longest)
+    return sentiment_reward(lambda samples: judge(samples, truncation=True))

@@ -128,8 +128,13 @@ def check_learning_rates(prediction, final_losses: dict) -> bool:
         )
     if guess[-1] == "hundredth":
         return report(
-            "too small a rate leaves the model about where it was, too large a rate ruins what it had learned, which is worse. "
-            f"Losses at the end: {seen}."
+            "too small a rate leaves the model about where it was, too large a rate ruins what it had learned, which is worse "
+            f"when it had learned much. Losses at the end: {seen}."
+        )
+    if order[0] == guess[0]:
+        return report(
+            "you have the best one. Steps that are too large do ruin what the model knew, but this one was sure of the wrong "
+            f"words, and to know nothing is better than that. Losses at the end: {seen}."
         )
     return report(f"the losses at the end came out otherwise: {seen}.")
 

@@ -9,16 +9,21 @@ import torch
 from torch import Tensor
 
 
-def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """log pi(token) and the entropy of the whole distribution, at the sampling temperature.
-
-    (B, R, V) logits and (B, R) tokens -> (B, R) log-probabilities and (B, R) entropies, without gradient, in nats.
-    """
+def log_distribution(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """log pi over the vocabulary at the sampling temperature, in float32: (B, R, V) -> (B, R, V)."""
     logits = logits.float()
-    logprobs = (logits if temperature == 1.0 else logits / temperature).log_softmax(dim=-1)
-    with torch.no_grad():
-        entropy = -(logprobs.exp() * logprobs).sum(-1)
-    return logprobs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1), entropy
+    return (logits if temperature == 1.0 else logits / temperature).log_softmax(dim=-1)
+
+
+def token_logprobs(distribution: Tensor, tokens: Tensor) -> Tensor:
+    """log pi(token): (B, R, V) log-probabilities and (B, R) tokens -> (B, R)."""
+    return distribution.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+
+
+@torch.no_grad()
+def entropy(distribution: Tensor) -> Tensor:
+    """Entropy of each next-token distribution, to watch and not to learn from: (B, R, V) -> (B, R)."""
+    return -(distribution.exp() * distribution).sum(-1)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

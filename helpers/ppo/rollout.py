@@ -181,9 +181,11 @@ class Sampler:
         slices = []
         for rows in torch.arange(len(ids)).split(self.slice_size):
             logits, values = self.policy(ids[rows], attention[rows], width)
-            logprobs, _ = loss.token_logprobs(logits, response[rows], self.temperature)
             ref_logits = self.policy.reference_logits(ids[rows], attention[rows], width)
-            ref_logprobs, _ = loss.token_logprobs(ref_logits, response[rows], self.temperature)
+            logprobs, ref_logprobs = (
+                loss.token_logprobs(loss.log_distribution(scores, self.temperature), response[rows])
+                for scores in (logits, ref_logits)
+            )
             slices.append((logprobs, ref_logprobs, values.float()))
         logprobs, ref_logprobs, values = (torch.cat(parts) * mask for parts in zip(*slices, strict=True))
         return logprobs, ref_logprobs, values

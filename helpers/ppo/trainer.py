@@ -190,7 +190,8 @@ class PPOTrainer:
         ids = torch.cat([batch.query, batch.response], dim=1)
         attention = torch.cat([batch.query_mask, batch.mask.long()], dim=1)
         logits, values = self.policy(ids, attention, batch.response.shape[1])
-        logprobs, entropy = loss.token_logprobs(logits, batch.response, self.sampler.temperature)
+        distribution = loss.log_distribution(logits, self.sampler.temperature)
+        logprobs = loss.token_logprobs(distribution, batch.response)
         policy, ratio, clipped = loss.policy_loss(
             logprobs, batch.logprobs, advantages, batch.mask, method.cliprange
         )
@@ -205,7 +206,7 @@ class PPOTrainer:
                 "ratio": (ratio * batch.mask).sum(),
                 "clipfrac": clipped.sum(),
                 "approx_kl": ((ratio - 1 - log_ratio) * batch.mask).sum(),
-                "entropy": (entropy * batch.mask).sum(),
+                "entropy": (loss.entropy(distribution) * batch.mask).sum(),
             }
             return objective, {name: total.item() for name, total in sums.items()}
 
