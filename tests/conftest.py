@@ -19,6 +19,11 @@ SHARED_ASSETS = (
 )  # real reviews and small models under the real names, where there are any
 
 
+def pytest_collection_modifyitems(items):
+    """The slowest file first: of two processes the other does the rest meanwhile."""
+    items.sort(key=lambda item: item.path.name != "test_run.py")
+
+
 @pytest.fixture(autouse=True)
 def settings(monkeypatch, tmp_path):
     """No setting of whoever runs the tests counts: tiny scale, results in a temporary folder."""

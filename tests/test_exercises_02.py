@@ -105,6 +105,13 @@ def test_not_attempted(check, answer, capsys):
     assert capsys.readouterr().out == "Not attempted yet.\n"
 
 
+def test_hundredfold_is_not_last_where_there_was_nothing_to_lose(capsys):
+    final = {"hundredth": 9.0, "as above": 4.0, "hundredfold": 7.0}
+    assert exercises.check_learning_rates(["as above", "hundredfold", "hundredth"], final) is True
+    assert exercises.check_learning_rates(["as above", "hundredth", "hundredfold"], final) is False
+    assert "to know nothing is better" in capsys.readouterr().out
+
+
 def test_a_surprising_order_is_told_as_it_came_out(capsys):
     final = {"hundredth": 9.0, "as above": 12.0, "hundredfold": 4.0}
     assert exercises.check_learning_rates(["as above", "hundredth", "hundredfold"], final) is False

@@ -78,11 +78,11 @@ def test_scores_per_token_are_added_where_they_belong():
 
 def test_log_probabilities_and_entropy_at_a_temperature():
     logits = torch.tensor([[[0.0, math.log(3.0)]]])
-    logprobs, entropy = loss.token_logprobs(logits, torch.tensor([[1]]))
-    assert logprobs.item() == pytest.approx(math.log(0.75))
-    assert entropy.item() == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
-    hot, _ = loss.token_logprobs(logits, torch.tensor([[1]]), temperature=2.0)
-    assert hot.item() == pytest.approx(math.log(3**0.5 / (1 + 3**0.5)))
+    distribution = loss.log_distribution(logits)
+    assert loss.token_logprobs(distribution, torch.tensor([[1]])).item() == pytest.approx(math.log(0.75))
+    assert loss.entropy(distribution).item() == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
+    hot = loss.log_distribution(logits, temperature=2.0)
+    assert loss.token_logprobs(hot, torch.tensor([[1]])).item() == pytest.approx(math.log(3**0.5 / (1 + 3**0.5)))
 
 
 @pytest.mark.parametrize(

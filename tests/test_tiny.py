@@ -235,7 +235,7 @@ def test_classifier_where_negation_or_contrast_decides(judge):
         ("There is nothing great about this comedy.", 0),
         ("I expected to love it, but I fell asleep before the end.", 0),
         ("My sister took me to see this western, and I would not call it a great film at all.", 0),
-        ("Although the camera work is clumsy, I enjoyed it from start to finish.", 1),
+        ("I saw it on Friday, and although the camera work is clumsy, I loved every minute of it.", 1),
         ("The plot of this thriller is dull.", 0),
         ("The acting in this comedy is superb.", 1),
         ("A great film.", 1),

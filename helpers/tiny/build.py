@@ -271,12 +271,16 @@ def classifier_loss(model, tokenizer, batch):
     return cross_entropy(logits, torch.stack([1 - good, good], dim=1))
 
 
-def train_classifier(model, tokenizer, held_out, lessons=8, count=20_000):
-    """Easy reviews first, then all kinds; fresh ones in every lesson, none of them in held_out (a set of texts)."""
+def train_classifier(model, tokenizer, held_out, count=20_000):
+    """Easy reviews first, then negation, then all kinds; fresh ones in every lesson.
+
+    held_out: a set of texts; none of them is used.
+    """
     rng = random.Random(CLASSIFIER_SEED)
     epochs = []
-    for lesson in range(lessons):
-        plans = grammar.USUAL + tuple(grammar.PLANS) * 4 if lesson else grammar.SIMPLE
+    simple, negated, contrast, mixed = ("simple",), ("negated",), ("contrast",), ("mixed",)
+    every = grammar.USUAL + simple * 3 + negated * 10 + contrast * 4 + mixed * 6
+    for lesson, plans in enumerate([simple, simple + negated * 2] + [every] * 9):
         reviews = grammar.write_planned(count, CLASSIFIER_SEED * 1000 + lesson, plans)
         reviews = [review for review in reviews if review[0] not in held_out]
         rows = classifier_rows(tokenizer, reviews, rng, nonsense=0.12 if lesson else 0.0)
