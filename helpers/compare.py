@@ -1,5 +1,7 @@
 """Before and after: two models on the same prompts with the same seed, and what training did to the weights."""
 
+import copy
+
 import pandas as pd
 import torch
 from transformers import set_seed
@@ -10,6 +12,7 @@ from helpers.rewards import score
 def continue_prompts(model, tokenizer, prompts: list[str], seed: int = 0, **gen_kwargs) -> list[str]:
     """One sampled continuation per prompt, without the prompt; the same seed gives the same texts."""
     settings = dict(max_new_tokens=24, do_sample=True, top_k=0, top_p=1.0) | gen_kwargs
+    tokenizer = copy.deepcopy(tokenizer)  # the caller's keeps its padding as it was
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -9,12 +9,8 @@ import time
 import matplotlib.pyplot as plt
 from tqdm import tqdm
 
-BLUE, ORANGE, GREEN, GREY = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#999999",
-)  # Okabe and Ito's colour-blind-safe palette
+# Okabe and Ito's colour-blind-safe palette (jfly.uni-koeln.de/color)
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 
 
 class Monitor:
@@ -22,9 +18,6 @@ class Monitor:
 
     def start(self, trainer) -> None:
         self.began = time.perf_counter()
-        self.bar = tqdm(
-            total=trainer.total_steps, unit="step", file=sys.stdout, mininterval=0.5, dynamic_ncols=False
-        )
         self.figure, self.axes, self.handle = None, None, None
         self.draw_at = 0.0
         if in_notebook():
@@ -33,6 +26,7 @@ class Monitor:
             self.figure, self.axes = plt.subplots(1, 3, figsize=(12, 3), layout="constrained")
             plt.close(self.figure)
             self.handle = display(self.figure, display_id=True)
+        self.bar = tqdm(total=trainer.total_steps, unit="step", file=sys.stdout, mininterval=0.5)
 
     def progress(self, trainer) -> None:
         history = trainer.history
@@ -133,7 +127,7 @@ def verdict(history) -> list[str]:
 def judge_reward(rewards: list[float]) -> tuple[bool, str]:
     quarter = max(1, len(rewards) // 4)
     start, middle, end = (
-        mean(rewards[:quarter]),
+        mean(rewards[:2]),
         mean(rewards[-2 * quarter : -quarter]),
         mean(rewards[-quarter:]),
     )

@@ -91,3 +91,10 @@ def test_a_missing_key_is_named():
     del config["train"]["total_steps"]
     with pytest.raises(CourseError, match="total_steps"):
         TRLConfig.from_dict(config)
+
+
+def test_a_cut_distribution_is_warned_of():
+    with pytest.warns(UserWarning, match="top_k=0 and top_p=1.0"):
+        check(default_ppo_config().evolve(method=dict(gen_kwargs=dict(top_p=0.9))))
+    with pytest.warns(UserWarning, match="gen_experience_kwargs"):
+        check(default_ppo_config().evolve(method=dict(gen_experience_kwargs=dict(top_k=5, max_new_tokens=8))))

@@ -80,9 +80,13 @@ def test_log_probabilities_and_entropy_at_a_temperature():
     logits = torch.tensor([[[0.0, math.log(3.0)]]])
     distribution = loss.log_distribution(logits)
     assert loss.token_logprobs(distribution, torch.tensor([[1]])).item() == pytest.approx(math.log(0.75))
-    assert loss.entropy(distribution).item() == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
+    assert loss.entropy(distribution).item() == pytest.approx(
+        -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    )
     hot = loss.log_distribution(logits, temperature=2.0)
-    assert loss.token_logprobs(hot, torch.tensor([[1]])).item() == pytest.approx(math.log(3**0.5 / (1 + 3**0.5)))
+    assert loss.token_logprobs(hot, torch.tensor([[1]])).item() == pytest.approx(
+        math.log(3**0.5 / (1 + 3**0.5))
+    )
 
 
 @pytest.mark.parametrize(

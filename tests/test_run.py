@@ -2,9 +2,6 @@
 
 import json
 
-import pytest
-from conftest import SHARED_ASSETS
-
 from helpers import notebooks
 
 
@@ -28,14 +25,4 @@ def test_tiny(cli, tmp_path):
     assert 0.3 <= numbers["reward_before"] <= 0.7
     assert numbers["reward_after"] >= 0.9
     assert 0 <= numbers["kl"] <= 10
-    assert numbers["distinct"] >= 0.8
-
-
-@pytest.mark.skipif(
-    not SHARED_ASSETS.is_dir(), reason="needs ../shared/assets, which this machine does not have"
-)
-def test_full_on_real_reviews(cli, tmp_path):
-    result = cli("run", RLHF_SCALE="full", RLHF_ASSETS=str(SHARED_ASSETS), RLHF_BUDGET="0.5")
-    numbers = check_run(result, tmp_path / "out" / "full")
-    assert numbers["reward_after"] - numbers["reward_before"] >= 0.15
     assert numbers["distinct"] >= 0.8

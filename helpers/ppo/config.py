@@ -6,6 +6,7 @@ A file written by trlX loads here and the other way round. Two defaults differ o
 
 import difflib
 import json
+import warnings
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -314,6 +315,12 @@ def check_gen_kwargs(gen_kwargs: dict, where: str) -> None:
     tokens = gen_kwargs.get("max_new_tokens")
     if not isinstance(tokens, int) or tokens < 1:
         raise CourseError(f"{where}.max_new_tokens is {tokens!r}: expected a whole number of at least 1")
+    if gen_kwargs.get("top_k") or gen_kwargs.get("top_p", 1.0) not in (None, 1.0):
+        warnings.warn(
+            f"{where} cuts the distribution (top_k, top_p), but log-probabilities and KL are those of the whole one: "
+            "KL comes out too low, even negative. Set top_k=0 and top_p=1.0 to train.",
+            stacklevel=3,
+        )
     temperature = gen_kwargs.get("temperature", 1.0)
     if temperature is not None and not temperature > 0:
         raise CourseError(f"{where}.temperature is {temperature!r}: expected a number above 0")
