@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -16,7 +14,7 @@ import nbformat
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbclient.exceptions import CellExecutionError
 from tqdm import tqdm
 
 from helpers.course import ROOT, Course, atomic_write
@@ -32,6 +30,8 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+
+DEAD = "The kernel died. Most often the machine ran out of memory: close other programs and try again."
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -127,43 +127,46 @@ def execute(notebook, path: Path, env: dict[str, str]) -> None:
     """
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
-    home = tempfile.mkdtemp()  # the reader's own IPython settings and start-up files stay out of it
-    env = env | {"IPYTHONDIR": home, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-    progress = Progress(path.stem, len(code_cells(notebook)))
-    client = WatchedClient(
-        notebook,
-        progress=progress,
-        kernel_name="python3",
-        kernel_manager_class=ThisPython,
-        timeout=None,
-        record_timing=False,
-        store_widget_state=False,
-        resources={"metadata": {"path": str(path.parent)}},
-    )
-    try:
-        # What the kernel itself writes would break the progress line, and its progress bars would be as wide as this terminal.
-        client.execute(env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        progress.done = progress.cells
-    except CellExecutionError:
-        cell = notebook.cells[client.running]
-        error = next(output for output in cell.outputs if output.output_type == "error")
-        last_lines = ANSI.sub("", "\n".join(error.traceback)).strip().splitlines()[-12:]
-        raise CourseError(failure(path, notebook, client.running, "\n".join(last_lines))) from None
-    except DeadKernelError:
-        reason = (
-            "The kernel died. Most often the machine ran out of memory: close other programs and try again."
+    with tempfile.TemporaryDirectory() as home, open(Path(home) / "kernel.log", "w+") as log:
+        # The reader's own IPython settings and start-up files stay out of it; so does the terminal, whose progress line the
+        # kernel's own messages would break.
+        env = env | {"IPYTHONDIR": home, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+        progress = Progress(path.stem, len(code_cells(notebook)))
+        client = WatchedClient(
+            notebook,
+            progress=progress,
+            kernel_name="python3",
+            kernel_manager_class=ThisPython,
+            startup_timeout=180,
+            timeout=None,
+            record_timing=False,
+            store_widget_state=False,
+            resources={"metadata": {"path": str(path.parent)}},
         )
-        raise CourseError(failure(path, notebook, client.running, reason)) from None
-    finally:
-        progress.close()
-        shutil.rmtree(home, ignore_errors=True)
+        try:
+            client.execute(env=env, stdout=log, stderr=log)
+            progress.done = progress.cells
+        except CellExecutionError:
+            raise CourseError(failure(path, notebook, client.running, error_lines(client.running))) from None
+        except RuntimeError:  # a DeadKernelError, or a kernel that never answered
+            log.seek(0)
+            reason = f"{DEAD}\n{''.join(log.readlines()[-8:])}".strip()
+            raise CourseError(failure(path, notebook, client.running, reason)) from None
+        finally:
+            progress.close()
 
 
-def failure(path: Path, notebook, index: int, error: str) -> str:
-    """What to tell a reader whose notebook stopped at cell `index`."""
+def error_lines(cell) -> str:
+    """The end of a failed cell's traceback, without colours."""
+    error = next(output for output in cell.outputs if output.output_type == "error")
+    return "\n".join(ANSI.sub("", "\n".join(error.traceback)).strip().splitlines()[-12:])
+
+
+def failure(path: Path, notebook, cell, error: str) -> str:
+    """What to tell a reader whose notebook stopped at `cell`."""
     cells = code_cells(notebook)
-    number = next(n for n, cell in enumerate(cells, 1) if cell is notebook.cells[index])
-    source = "\n".join(f"    {line}" for line in notebook.cells[index].source.splitlines())
+    number = next(n for n, one in enumerate(cells, 1) if one is cell)
+    source = "\n".join(f"    {line}" for line in cell.source.splitlines())
     return (
         f"{path.name} stopped at code cell {number} of {len(cells)}:\n\n{source}\n\n{error}\n\n"
         "`make lab` opens the notebook, to try the cell by hand; `make course` runs all of them again."
@@ -176,11 +179,11 @@ class WatchedClient(NotebookClient):
     def __init__(self, notebook, progress, **settings):
         super().__init__(notebook, **settings)
         self.progress = progress
-        self.running = 0  # index among all cells
+        self.running = code_cells(notebook)[0]
         self.on_cell_execute = self._started
 
     async def _started(self, cell, cell_index):
-        self.running = cell_index
+        self.running = cell
         self.progress.begin(sum(cell.cell_type == "code" for cell in self.nb.cells[:cell_index]))
 
     def process_message(self, msg, cell, cell_index):

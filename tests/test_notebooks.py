@@ -98,11 +98,24 @@ def test_a_failing_cell_is_shown(make_notebook, in_course):
     assert not (folder / "ran").exists()
 
 
-def test_a_dead_kernel_is_said(make_notebook, in_course):
+@pytest.mark.parametrize("last_words", ["", "no memory left"])
+def test_a_dead_kernel_is_said(make_notebook, in_course, last_words):
     with pytest.raises(
-        CourseError, match=r"code cell 2 of 2:\n\n    os._exit\(1\)\n\nThe kernel died.*memory"
-    ):
-        run_cells(make_notebook, in_course, "os._exit(1)")
+        CourseError, match=r"(?s)code cell 2 of 2:.*os._exit\(1\)\n\nThe kernel died.*memory"
+    ) as error:
+        run_cells(
+            make_notebook,
+            in_course,
+            f"import time\nos.write(2, {last_words.encode()!r})\ntime.sleep(1)\nos._exit(1)",
+        )
+    assert last_words in str(error.value)
+
+
+def test_a_kernel_that_does_not_start_is_said(make_notebook, in_course, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "ipykernel_launcher.py").write_text("raise SystemExit('a broken installation')")
+    with pytest.raises(CourseError, match="(?s)code cell 1 of 2.*The kernel died.*a broken installation"):
+        run_cells(make_notebook, in_course, "1", PYTHONPATH=str(tmp_path / "broken"))
 
 
 def test_progress_says_what_runs(make_notebook, in_course, capsys):
