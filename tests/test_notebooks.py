@@ -1,5 +1,6 @@
 """Running notebooks and storing their outputs, on small notebooks."""
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -7,6 +8,7 @@ import re
 import struct
 import sys
 import termios
+import threading
 
 import nbformat
 import pytest
@@ -136,14 +138,24 @@ def test_progress_remembers_the_last_line(capsys):
 def test_progress_on_a_terminal(make_notebook, in_course, monkeypatch):
     master, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    drawn = []
+
+    def watch():
+        with contextlib.suppress(OSError):  # the terminal is closed
+            while data := os.read(master, 1024):
+                drawn.append(data)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     with open(terminal, "w") as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
-        run_cells(make_notebook, in_course, "import time\nprint('round 1')\ntime.sleep(2)")
+        run_cells(make_notebook, in_course, "import time\nprint('round 1')\ntime.sleep(3)")
         monkeypatch.undo()
-    drawn = os.read(master, 65536).decode()
+    watcher.join()
     os.close(master)
-    assert re.search(r"\r01_small \|█+ +\| 1/2 cells, 00:\d\d, round 1", drawn)
-    assert re.search(r"\r01_small \|█+\| 2/2 cells, 00:\d\d", drawn)
+    text = b"".join(drawn).decode()
+    assert re.search(r"\r01_small \|█+ +\| 1/2 cells, \d\d:\d\d, round 1", text)
+    assert re.search(r"\r01_small \|█+\| 2/2 cells, \d\d:\d\d", text)
 
 
 # Storing outputs
