@@ -65,6 +65,7 @@ def test_unknown_keys_are_named_with_the_nearest(changes, message):
         ({"train": {"minibatch_size": 5}}, "must divide"),
         ({"train": {"trainer": "AccelerateILQLTrainer"}}, "the real trlX"),
         ({"model": {"model_arch_type": "seq2seq"}}, "the real trlX"),
+        ({"tokenizer": {"padding_side": "right"}}, "only 'left' works here"),
         ({"model": {"peft_config": {"peft_type": "LORA"}}}, "the real trlX"),
     ],
 )
@@ -91,6 +92,11 @@ def test_a_missing_key_is_named():
     del config["train"]["total_steps"]
     with pytest.raises(CourseError, match="total_steps"):
         TRLConfig.from_dict(config)
+
+
+def test_a_tracker_is_ignored_and_said_to_be():
+    with pytest.warns(UserWarning, match="tracker='wandb' is ignored"):
+        check(default_ppo_config().evolve(train=dict(tracker="wandb")))
 
 
 def test_a_cut_distribution_is_warned_of():

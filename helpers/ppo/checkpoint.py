@@ -52,6 +52,9 @@ def write_folder(folder: Path, write) -> Path:
 
 
 def sync(path: Path) -> None:
+    """Have the disk keep what was written; Windows cannot do so for folders, and needs not."""
+    if os.name == "nt" and path.is_dir():
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -277,6 +277,11 @@ def check(config: TRLConfig) -> None:
         raise CourseError(
             f"train.minibatch_size ({size}) must divide train.batch_size ({config.train.batch_size})"
         )
+    if config.train.tracker:
+        warnings.warn(
+            f"train.tracker={config.train.tracker!r} is ignored: this engine keeps its numbers in trainer.history",
+            stacklevel=3,
+        )
     check_gen_kwargs(config.method.gen_kwargs, "method.gen_kwargs")
     if config.method.gen_experience_kwargs:
         check_gen_kwargs(config.method.gen_experience_kwargs, "method.gen_experience_kwargs")
@@ -294,6 +299,7 @@ def refuse_what_only_trlx_offers(config: TRLConfig) -> None:
         "model.peft_config": (config.model.peft_config, None),
         "method.num_value_layers_unfrozen": (config.method.num_value_layers_unfrozen, 0),
         "train.rollout_logging_dir": (config.train.rollout_logging_dir, None),
+        "tokenizer.padding_side": (config.tokenizer.padding_side, "left"),
     }
     for name, (value, only) in wanted.items():
         if value != only:

@@ -54,7 +54,7 @@ def kl_per_token(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor
 def token_rewards(scores: Tensor, kl: Tensor, beta: float, mask: Tensor) -> Tensor:
     """What each token earns: -beta * KL, and the score on the last response token.
 
-    Ziegler et al. 2019 (arxiv.org/abs/1909.08593), sec. 2.1. `scores` is (B,), one per sample, or (B, R), per token.
+    Ziegler et al. 2019 (arxiv.org/abs/1909.08593), sec. 2, eq. 2. `scores` is (B,), one per sample, or (B, R), per token.
     """
     if scores.dim() == 2:
         return -beta * kl + scores * mask
