@@ -43,9 +43,8 @@ def describe() -> str:
 def train(*args, **kwargs):
     """`helpers.ppo.trainer.train` with live progress; see there for the arguments."""
     describe()
-    from helpers.monitor import (
-        Monitor,
-    )  # torch and matplotlib load when training starts, not when a notebook opens
+    # torch and matplotlib load when training starts, not when a notebook opens
+    from helpers.monitor import Monitor
     from helpers.ppo.trainer import train as train_ppo
 
     return train_ppo(*args, listeners=[Monitor()], **kwargs)

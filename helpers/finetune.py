@@ -9,8 +9,9 @@ from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
 from helpers.errors import CourseError
+from helpers.monitor import BLUE, ORANGE
 
-BLUE, ORANGE, PALE = "#0072B2", "#D55E00", "#E5E5E5"  # text, end of text, padding
+PALE = "#E5E5E5"  # padding, beside BLUE for text and ORANGE for its end
 
 
 @torch.no_grad()

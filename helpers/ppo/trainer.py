@@ -389,7 +389,6 @@ def train(
     config = config or default_ppo_config()
     if model_path:
         config = config.evolve(model=dict(model_path=model_path))
-    check(config)
     set_seed(config.train.seed)
     trainer = PPOTrainer(config, reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners)
     trainer.learn()
