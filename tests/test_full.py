@@ -21,6 +21,6 @@ def test_full_on_real_reviews(path, tmp_path):
     notebooks.execute(nbformat.read(path, as_version=4), path, env)
     if path.stem == "06_train":
         numbers = json.loads((tmp_path / "out" / "full" / "result.json").read_text())
-        assert numbers["reward_after"] - numbers["reward_before"] >= 0.08  # 120 steps gave 0.126
+        assert numbers["reward_after"] - numbers["reward_before"] >= 0.15
         assert 0 <= numbers["kl"] <= 10
         assert numbers["distinct"] >= 0.8

@@ -15,9 +15,7 @@ import yaml
 
 from helpers.errors import CourseError
 
-REAL_TRLX = (
-    "the built-in engine is PPO on causal models only; the real trlX (github.com/CarperAI/trlx) offers more"
-)
+REAL_TRLX = "the course trains causal models with PPO; trlX (github.com/CarperAI/trlx) offers more, with the libraries of its time"
 
 
 def nearest(name: str, known) -> str:

@@ -39,13 +39,13 @@ class Policy(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, response_length: int
     ) -> tuple[Tensor, Tensor]:
         """Logits (B, R, V) that predict each of the last R tokens, and values (B, R) of the states before them."""
-        hidden = response_states(self.base_model, input_ids, attention_mask, response_length)
+        hidden = hidden_states(self.base_model, input_ids, attention_mask)[:, -response_length - 1 : -1]
         return self.base_model.get_output_embeddings()(hidden), self.v_head(hidden).squeeze(-1)
 
     @torch.no_grad()
     def reference_logits(self, input_ids: Tensor, attention_mask: Tensor, response_length: int) -> Tensor:
         """The reference's logits (B, R, V) for the last R tokens."""
-        hidden = response_states(self.reference, input_ids, attention_mask, response_length)
+        hidden = hidden_states(self.reference, input_ids, attention_mask)[:, -response_length - 1 : -1]
         return self.reference.get_output_embeddings()(hidden)
 
     def trainable(self) -> dict[str, nn.Parameter]:
@@ -53,15 +53,13 @@ class Policy(nn.Module):
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
 
-def response_states(
-    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, response_length: int
-) -> Tensor:
-    """Final hidden states (B, R, hidden) at the positions whose next token is one of the last R tokens."""
+def hidden_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Final hidden states (B, T, hidden); the one at a position predicts the token after it."""
     position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)  # prompts are padded on the left
     outputs = model.base_model(
         input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
     )
-    return outputs.last_hidden_state[:, -response_length - 1 : -1]
+    return outputs.last_hidden_state
 
 
 def freeze_below(model: PreTrainedModel, num_layers_unfrozen: int) -> None:

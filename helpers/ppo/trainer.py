@@ -1,82 +1,40 @@
 """The loop: sample, score, update, and write down what happened."""
 
-import math
 import time
-import warnings
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from helpers.errors import CourseError
-from helpers.ppo import checkpoint, loss
-from helpers.ppo.config import REAL_TRLX, TRLConfig, check, default_ppo_config
-from helpers.ppo.load import context_limit, load_policy, load_tokenizer, make_optimizer, make_scheduler
-from helpers.ppo.rollout import PromptSet, Rollouts, Sampler, distinct_share, join
-from helpers.rewards import call_with_accepted
+from helpers.ppo import loss
+from helpers.ppo.config import TRLConfig, check, default_ppo_config
+from helpers.ppo.load import load_policy, load_tokenizer, make_optimizer, make_scheduler
+from helpers.ppo.rollout import Rollouts, join
+from helpers.ppo.run import Run, refuse_other_methods, round_row
 
 
-@dataclass
-class History:
-    """What a run was like: flat rows, ready for pandas. KL is in nats per sample, rewards are the reward function's.
-
-    rounds: one per batch of rollouts (step, reward, reward_std, kl, kl_coef, length, distinct, seconds_*)
-    updates: one per optimizer step (step, loss, policy_loss, value_loss, ratio, clipfrac, approx_kl, entropy, lr)
-    evals: one per evaluation on the held-out prompts (step, reward/mean, kl, length, distinct, metrics/*)
-    """
-
-    rounds: list[dict] = field(default_factory=list)
-    updates: list[dict] = field(default_factory=list)
-    evals: list[dict] = field(default_factory=list)
-
-
-class PPOTrainer:
+class PPOTrainer(Run):
     """One PPO run. `train` below makes it and runs it; afterwards it generates, evaluates and saves."""
 
     def __init__(
         self, config, reward_fn, prompts, eval_prompts, metric_fn=None, stop_sequences=(), listeners=()
     ):
         check(config)
-        self.config, self.reward_fn, self.metric_fn = config, reward_fn, metric_fn
-        self.listeners = listeners
-        self.history = History()
+        self.config = config
         self.step = 0
         self.kl_coef = float(config.method.init_kl_coef)
         self.score_moments = (0, 0.0, 0.0)  # count, mean, sum of squared deviations
         self.ref_std = config.method.ref_std
-        self.eval_samples: list[dict] = []
-
         self.accelerator = Accelerator()
         if self.accelerator.num_processes > 1:
             raise CourseError("this engine runs in one process; start it without `accelerate launch`")
         self.tokenizer = load_tokenizer(config)
         policy = load_policy(config)
-        limit = context_limit(config, policy)
-        if prompts is None:
-            prompts = [self.tokenizer.bos_token] * config.train.batch_size
-        if eval_prompts is None:
-            eval_prompts = prompts[: config.train.batch_size]
-        self.prompts = PromptSet(prompts, self.tokenizer, limit, "prompts")
-        self.eval_prompts = PromptSet(eval_prompts, self.tokenizer, limit, "eval_prompts")
-        checkpoint.check_disk(config.train.checkpoint_dir, checkpoint_bytes(policy))
-
         optimizer = make_optimizer(config, policy.trainable().values())
         scheduler = make_scheduler(config, optimizer)
         self.policy, self.optimizer, self.scheduler = self.accelerator.prepare(policy, optimizer, scheduler)
-        self.sampler = Sampler(
-            self.policy,
-            self.tokenizer,
-            reward_fn,
-            config,
-            list(stop_sequences or []),
-            self.accelerator.device,
-        )
-        method, train = config.method, config.train
-        steps_per_round = method.ppo_epochs * math.ceil(method.num_rollouts / train.batch_size)
-        self.total_steps = min(train.epochs * steps_per_round, train.total_steps)
+        self.prepare(reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners)
 
     @property
     def model(self):
@@ -87,28 +45,13 @@ class PPOTrainer:
         """Run to `total_steps`, from the start or from `resume_from_checkpoint`."""
         self.tell("start")
         try:
-            self.resume_or_begin()
+            if not self.resume():
+                self.record_evaluation(self.evaluate())
             while self.step < self.total_steps:
                 self.update(self.collect())
                 self.save_checkpoint_if_due()
         finally:
             self.tell("end")
-
-    def resume_or_begin(self) -> None:
-        folder = self.config.train.resume_from_checkpoint
-        found = checkpoint.newest(Path(folder)) if folder else None
-        if found:
-            checkpoint.load(self, found)
-            return
-        if folder:
-            warnings.warn(f"no checkpoint in {folder} yet: starting from the beginning", stacklevel=4)
-        self.try_reward_fn()
-        self.evaluate_and_record()
-
-    def try_reward_fn(self) -> None:
-        """Score two samples before the run, so that a wrong reward function is known at once."""
-        with self.random_state_kept():
-            self.sampler.rollouts(self.prompts, [0, len(self.prompts) - 1])
 
     def collect(self) -> Rollouts:
         """One round of rollouts, and its row in the history."""
@@ -122,19 +65,9 @@ class PPOTrainer:
             outputs += texts["outputs"]
             self.tell("progress")
         rollouts = join(parts)
-        rewards = rollouts.total_scores()
+        rewards, kl, lengths = rollouts.total_scores(), rollouts.kl().sum(1), rollouts.mask.sum(1)
         self.history.rounds.append(
-            {
-                "step": self.step,
-                "reward": rewards.mean().item(),
-                "reward_std": rewards.std(unbiased=False).item(),
-                "kl": rollouts.kl().sum(1).mean().item(),
-                "kl_coef": self.kl_coef,
-                "length": rollouts.mask.sum(1).mean().item(),
-                "distinct": distinct_share(outputs),
-                **{f"seconds_{phase}": seconds for phase, seconds in self.sampler.seconds.items()},
-                "seconds_update": 0.0,
-            }
+            round_row(self.step, rewards, kl, self.kl_coef, lengths, outputs, self.sampler.seconds)
         )
         self.tell("progress")
         return rollouts
@@ -155,7 +88,7 @@ class PPOTrainer:
                 self.history.rounds[-1]["seconds_update"] += time.perf_counter() - began
                 self.history.updates.append(row)
                 if self.step % train.eval_interval == 0 or self.step >= self.total_steps:
-                    self.evaluate_and_record()
+                    self.record_evaluation(self.evaluate())
                 self.tell("progress")
                 if self.step >= self.total_steps:
                     return
@@ -224,122 +157,13 @@ class PPOTrainer:
         divisor = {"ref": self.ref_std, "running": running_std}.get(method.scale_reward, 1.0)
         return scores / (divisor or 1.0)
 
-    def evaluate(self) -> dict:
-        """Sample once for each held-out prompt; mean reward, KL, length and metrics.
-
-        The same prompts and the same seed every time, and the run's own random state is left as it was.
-        """
-        rows: list[dict] = []
-        parts = []
-        metrics: dict[str, list[float]] = {}
-        with self.random_state_kept():
-            set_seed(self.config.train.seed)
-            for start in range(0, len(self.eval_prompts), self.config.method.chunk_size):
-                stop = min(start + self.config.method.chunk_size, len(self.eval_prompts))
-                part, texts = self.sampler.rollouts(
-                    self.eval_prompts, list(range(start, stop)), evaluation=True
-                )
-                parts.append(part)
-                for prompt, output, reward in zip(
-                    texts["prompts"], texts["outputs"], part.total_scores().tolist(), strict=True
-                ):
-                    rows.append({"prompt": prompt, "output": output, "reward": reward})
-                if self.metric_fn:
-                    for name, values in call_with_accepted(
-                        self.metric_fn, **texts, tokenizer=self.tokenizer
-                    ).items():
-                        metrics.setdefault(name, []).extend(torch.as_tensor(values).reshape(-1).tolist())
-        rollouts = join(parts)
-        self.eval_samples = rows
-        return {
-            "reward/mean": sum(row["reward"] for row in rows) / len(rows),
-            "kl": rollouts.kl().sum(1).mean().item(),
-            "length": rollouts.mask.sum(1).mean().item(),
-            "distinct": distinct_share([row["output"] for row in rows]),
-            **{f"metrics/{name}": sum(values) / len(values) for name, values in metrics.items()},
-        }
-
-    def evaluate_and_record(self) -> None:
-        rewards = [row["reward/mean"] for row in self.history.evals]
-        row = {"step": self.step, **self.evaluate()}
-        self.history.evals.append(row)
-        if self.config.train.save_best and rewards and row["reward/mean"] > max(rewards):
-            self.save_pretrained(Path(self.config.train.checkpoint_dir) / "best_checkpoint" / "hf_model")
-        self.tell("progress")
-
-    def generate(self, input_ids, attention_mask=None, **kwargs):
-        """Token ids (B, prompt + response) sampled with the run's own settings, which `kwargs` override."""
-        settings = {**self.sampler.eval_kwargs, **kwargs}
-        device = self.accelerator.device
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        with torch.no_grad():
-            return self.model.generate(
-                input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), **settings
-            )
-
-    def save_pretrained(self, directory: str | Path | None = None) -> Path:
-        """Write the policy and its tokenizer as `AutoModelForCausalLM.from_pretrained` reads them; the value head stays."""
-        return checkpoint.write_folder(
-            Path(directory or Path(self.config.train.checkpoint_dir) / "hf_model"), self.write_model
-        )
-
-    def write_model(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-
-    def save_checkpoint_if_due(self) -> None:
-        """At the end of a round: every `checkpoint_interval` steps, and when the run is over."""
-        interval = self.config.train.checkpoint_interval
-        steps_this_round = self.step - self.history.rounds[-1]["step"]
-        due = self.step // interval > (self.step - steps_this_round) // interval
-        if due or self.step >= self.total_steps:
-            name = f"checkpoint_{self.step:0{len(str(self.total_steps))}d}"
-            checkpoint.save(self, Path(self.config.train.checkpoint_dir) / name)
-
     def progress(self) -> dict:
-        """What a checkpoint remembers beside weights and random states."""
-        return {
-            "step": self.step,
-            "kl_coef": self.kl_coef,
-            "score_moments": self.score_moments,
-            "ref_std": self.ref_std,
-            "prompt_order": self.prompts.order,
-            "prompt_count": len(self.prompts),
-            "history": vars(self.history),
-        }
+        return super().progress() | {"score_moments": self.score_moments, "ref_std": self.ref_std}
 
     def restore(self, progress: dict) -> None:
-        if progress["prompt_count"] != len(self.prompts):
-            raise CourseError(
-                f"the checkpoint was made with {progress['prompt_count']} prompts, this run has {len(self.prompts)}. "
-                "Use the same prompts to go on, or start anew with resume_from_checkpoint=None."
-            )
-        self.step = progress["step"]
-        self.kl_coef = progress["kl_coef"]
+        super().restore(progress)
         self.score_moments = tuple(progress["score_moments"])
         self.ref_std = progress["ref_std"]
-        self.prompts.order = progress["prompt_order"]
-        self.history = History(**progress["history"])
-
-    @contextmanager
-    def random_state_kept(self):
-        """Whatever is drawn inside, the run's own random states afterwards are what they were before."""
-        python, tensors = checkpoint.python_random_states(), checkpoint.torch_random_states()
-        try:
-            yield
-        finally:
-            checkpoint.set_random_states(python, tensors)
-
-    def tell(self, event: str) -> None:
-        for listener in self.listeners:
-            getattr(listener, event)(self)
-
-
-def checkpoint_bytes(policy) -> int:
-    """About what one checkpoint takes: the model, and three numbers per trained weight (itself and Adam's two)."""
-    trained = sum(p.numel() for p in policy.trainable().values())
-    return 4 * (sum(p.numel() for p in policy.base_model.parameters()) + 3 * trained)
 
 
 def add_moments(moments: tuple, values: torch.Tensor) -> tuple:
@@ -380,12 +204,7 @@ def train(
     Raises:
         CourseError: whatever is wrong with the input, before any training.
     """
-    if dataset is not None or samples is not None or rewards is not None:
-        raise CourseError(f"training on given samples and rewards (ILQL, SFT) is not here: {REAL_TRLX}")
-    if not callable(reward_fn):
-        raise CourseError(
-            f"reward_fn is {reward_fn!r}: expected a function, reward_fn(samples) -> list[float]"
-        )
+    refuse_other_methods(reward_fn, dataset, samples, rewards)
     config = config or default_ppo_config()
     if model_path:
         config = config.evolve(model=dict(model_path=model_path))

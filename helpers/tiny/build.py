@@ -146,10 +146,16 @@ def language_loss(model, batch):
     return cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
 
 
-def train_gpt2(model, tokenizer, texts_per_epoch, peak, title):
+def train_gpt2(model, tokenizer, texts_per_epoch, peak, title, beside):
+    """Train on one core, and on a second one too as soon as the job `beside` this one has left it."""
     rng = random.Random(0)
     epochs = [batches(encode_to_eos(tokenizer, texts), 32, rng) for texts in texts_per_epoch]
-    optimise(model, epochs, lambda batch: language_loss(model, batch), peak, title)
+
+    def loss(batch):
+        torch.set_num_threads(2 if beside.done() else 1)
+        return language_loss(model, batch)
+
+    optimise(model, epochs, loss, peak, title)
 
 
 @torch.no_grad()
@@ -350,16 +356,15 @@ def held_out_reviews():
     return test, hard, {review["text"] for review in test + hard}
 
 
-def build_gpt2s():
+def build_gpt2s(beside):
     """Train and save gpt2/ and gpt2-reviews/."""
-    torch.set_num_threads(1)
     set_seed(0)
     train = [review["text"] for review in grammar.review_splits()[0]]
     held_out = held_out_reviews()[2]
     prose = grammar.write_prose(12_000, PROSE_SEED)
     tokenizer = make_gpt2_tokenizer(prose + train)
     model = make_gpt2(tokenizer)
-    train_gpt2(model, tokenizer, [prose], 3e-3, "gpt2")
+    train_gpt2(model, tokenizer, [prose], 3e-3, "gpt2", beside)
     save("gpt2", model, tokenizer)
     easy, usual = grammar.SIMPLE, grammar.USUAL  # easy first: else it never learns to keep to one opinion
     lessons = [
@@ -367,7 +372,7 @@ def build_gpt2s():
         for lesson, plans in enumerate((easy, easy, easy * 20 + usual, usual, usual))
     ]
     lessons = [[text for text, _, _ in lesson if text not in held_out] for lesson in lessons]
-    train_gpt2(model, tokenizer, [*lessons, train], 3e-3, "gpt2-reviews")
+    train_gpt2(model, tokenizer, [*lessons, train], 3e-3, "gpt2-reviews", beside)
     save("gpt2-reviews", model, tokenizer)
 
 
@@ -415,11 +420,11 @@ def measure():
 
 
 def main():
-    """Build everything, the classifier in a process of its own: two cores, one thread each."""
+    """Build everything, the classifier in a process of its own: two cores."""
     start = time.monotonic()
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as beside:
         classifier = beside.submit(build_classifier)
-        build_gpt2s()
+        build_gpt2s(classifier)
         classifier.result()
     measure()
     print(f"Built in {(time.monotonic() - start) / 60:.1f} minutes.")

@@ -1,0 +1,221 @@
+"""What every run has, whichever engine does the learning: a history, evaluation, listeners, saving and exact resume."""
+
+import math
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate.utils import set_seed
+
+from helpers.errors import CourseError
+from helpers.ppo import checkpoint
+from helpers.ppo.config import REAL_TRLX, TRLConfig
+from helpers.ppo.load import context_limit
+from helpers.ppo.rollout import PromptSet, Sampler, distinct_share, join
+from helpers.rewards import call_with_accepted
+
+
+@dataclass
+class History:
+    """What a run was like: flat rows, ready for pandas. KL is in nats per sample, rewards are the reward function's.
+
+    rounds: one per batch of rollouts (step, reward, reward_std, kl, kl_coef, length, distinct, seconds_*)
+    updates: one per optimizer step (step, loss, policy_loss, value_loss, ratio, clipfrac, approx_kl, entropy, lr)
+    evals: one per evaluation on the held-out prompts (step, reward/mean, kl, length, distinct, metrics/*)
+    """
+
+    rounds: list[dict] = field(default_factory=list)
+    updates: list[dict] = field(default_factory=list)
+    evals: list[dict] = field(default_factory=list)
+
+
+class Run:
+    """The surroundings of a PPO run. An engine adds `learn`, and keeps `step`, `kl_coef`, `optimizer`, `scheduler`.
+
+    Needs before `prepare`: config, tokenizer, accelerator, and policy (helpers.ppo.policy.Policy) on its device.
+    """
+
+    def prepare(self, reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners) -> None:
+        """Look at everything the run was given, before any time is spent.
+
+        Raises:
+            CourseError: a prompt is empty or too long, or the disk too full to save the result.
+        """
+        train = self.config.train
+        self.metric_fn, self.listeners = metric_fn, listeners
+        self.history = History()
+        self.eval_samples: list[dict] = []
+        limit = context_limit(self.config, self.policy)
+        if prompts is None:
+            prompts = [self.tokenizer.bos_token] * train.batch_size
+        if eval_prompts is None:
+            eval_prompts = prompts[: train.batch_size]
+        self.prompts = PromptSet(prompts, self.tokenizer, limit, "prompts")
+        self.eval_prompts = PromptSet(eval_prompts, self.tokenizer, limit, "eval_prompts")
+        checkpoint.check_disk(train.checkpoint_dir, checkpoint_bytes(self.policy))
+        device = self.accelerator.device
+        self.sampler = Sampler(
+            self.policy, self.tokenizer, reward_fn, self.config, list(stop_sequences or []), device
+        )
+        self.total_steps = planned_steps(self.config)
+
+    def resume(self) -> bool:
+        """Go on from `resume_from_checkpoint` where there is one; else try the reward function on two samples."""
+        folder = self.config.train.resume_from_checkpoint
+        found = checkpoint.newest(Path(folder)) if folder else None
+        if found:
+            checkpoint.load(self, found)
+            return True
+        if folder:
+            warnings.warn(f"no checkpoint in {folder} yet: starting from the beginning", stacklevel=4)
+        with self.random_state_kept():
+            self.sampler.rollouts(self.prompts, [0, len(self.prompts) - 1])
+        return False
+
+    def evaluate(self) -> dict:
+        """Sample once for each held-out prompt; mean reward, KL, length and metrics.
+
+        The same prompts and the same seed every time, and the run's own random state is left as it was.
+        """
+        rows: list[dict] = []
+        parts = []
+        metrics: dict[str, list[float]] = {}
+        with self.random_state_kept():
+            set_seed(self.config.train.seed)
+            for start in range(0, len(self.eval_prompts), self.config.method.chunk_size):
+                stop = min(start + self.config.method.chunk_size, len(self.eval_prompts))
+                part, texts = self.sampler.rollouts(
+                    self.eval_prompts, list(range(start, stop)), evaluation=True
+                )
+                parts.append(part)
+                for prompt, output, reward in zip(
+                    texts["prompts"], texts["outputs"], part.total_scores().tolist(), strict=True
+                ):
+                    rows.append({"prompt": prompt, "output": output, "reward": reward})
+                if self.metric_fn:
+                    for name, values in call_with_accepted(
+                        self.metric_fn, **texts, tokenizer=self.tokenizer
+                    ).items():
+                        metrics.setdefault(name, []).extend(torch.as_tensor(values).reshape(-1).tolist())
+        rollouts = join(parts)
+        self.eval_samples = rows
+        return {
+            "reward/mean": sum(row["reward"] for row in rows) / len(rows),
+            "kl": rollouts.kl().sum(1).mean().item(),
+            "length": rollouts.mask.sum(1).mean().item(),
+            "distinct": distinct_share([row["output"] for row in rows]),
+            **{f"metrics/{name}": sum(values) / len(values) for name, values in metrics.items()},
+        }
+
+    def record_evaluation(self, results: dict) -> None:
+        """Add what `evaluate` found to the history, and keep the model if it is the best so far."""
+        rewards = [row["reward/mean"] for row in self.history.evals]
+        self.history.evals.append({"step": self.step, **results})
+        if self.config.train.save_best and rewards and results["reward/mean"] > max(rewards):
+            self.save_pretrained(Path(self.config.train.checkpoint_dir) / "best_checkpoint" / "hf_model")
+        self.tell("progress")
+
+    def generate(self, input_ids, attention_mask=None, **kwargs):
+        """Token ids (B, prompt + response) sampled with the run's own settings, which `kwargs` override."""
+        settings = {**self.sampler.eval_kwargs, **kwargs}
+        device = self.accelerator.device
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        with torch.no_grad():
+            return self.policy.base_model.generate(
+                input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), **settings
+            )
+
+    def save_pretrained(self, directory: str | Path | None = None) -> Path:
+        """Write the policy and its tokenizer as `AutoModelForCausalLM.from_pretrained` reads them; the value head stays."""
+        return checkpoint.write_folder(
+            Path(directory or Path(self.config.train.checkpoint_dir) / "hf_model"), self.write_model
+        )
+
+    def write_model(self, folder: Path) -> None:
+        self.policy.base_model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def save_checkpoint_if_due(self) -> None:
+        """At the end of a round: every `checkpoint_interval` steps, and when the run is over."""
+        interval = self.config.train.checkpoint_interval
+        steps_this_round = self.step - self.history.rounds[-1]["step"]
+        due = self.step // interval > (self.step - steps_this_round) // interval
+        if due or self.step >= self.total_steps:
+            name = f"checkpoint_{self.step:0{len(str(self.total_steps))}d}"
+            checkpoint.save(self, Path(self.config.train.checkpoint_dir) / name)
+
+    def progress(self) -> dict:
+        """What a checkpoint remembers beside weights and random states."""
+        return {
+            "step": self.step,
+            "kl_coef": self.kl_coef,
+            "prompt_order": self.prompts.order,
+            "prompt_count": len(self.prompts),
+            "history": vars(self.history),
+        }
+
+    def restore(self, progress: dict) -> None:
+        """Take up what `progress` gave."""
+        if progress["prompt_count"] != len(self.prompts):
+            raise CourseError(
+                f"the checkpoint was made with {progress['prompt_count']} prompts, this run has {len(self.prompts)}. "
+                "Use the same prompts to go on, or start anew with resume_from_checkpoint=None."
+            )
+        self.step = progress["step"]
+        self.kl_coef = progress["kl_coef"]
+        self.prompts.order = progress["prompt_order"]
+        self.history = History(**progress["history"])
+
+    @contextmanager
+    def random_state_kept(self):
+        """Whatever is drawn inside, the run's own random states afterwards are what they were before."""
+        python, tensors = checkpoint.python_random_states(), checkpoint.torch_random_states()
+        try:
+            yield
+        finally:
+            checkpoint.set_random_states(python, tensors)
+
+    def tell(self, event: str) -> None:
+        for listener in self.listeners:
+            getattr(listener, event)(self)
+
+
+def round_row(step: int, rewards, kl, kl_coef: float, lengths, outputs: list[str], seconds: dict) -> dict:
+    """A round's row in the history; `rewards`, `kl` (nats) and `lengths` (tokens) are tensors (N,), one per sample."""
+    return {
+        "step": step,
+        "reward": rewards.mean().item(),
+        "reward_std": rewards.std(unbiased=False).item(),
+        "kl": kl.mean().item(),
+        "kl_coef": kl_coef,
+        "length": lengths.float().mean().item(),
+        "distinct": distinct_share(outputs),
+        **{f"seconds_{phase}": seconds[phase] for phase in ("sample", "score", "forward")},
+        "seconds_update": 0.0,
+    }
+
+
+def planned_steps(config: TRLConfig) -> int:
+    """Optimizer steps until the run is over: `total_steps`, or what `epochs` rounds make if that is less."""
+    method, train = config.method, config.train
+    steps_per_round = method.ppo_epochs * math.ceil(method.num_rollouts / train.batch_size)
+    return min(train.epochs * steps_per_round, train.total_steps)
+
+
+def checkpoint_bytes(policy) -> int:
+    """About what one checkpoint takes: the model, and three numbers per trained weight (itself and Adam's two)."""
+    trained = sum(p.numel() for p in policy.trainable().values())
+    return 4 * (sum(p.numel() for p in policy.base_model.parameters()) + 3 * trained)
+
+
+def refuse_other_methods(reward_fn, dataset, samples, rewards) -> None:
+    """Of what trlX's `train` takes, only a reward function is PPO's."""
+    if dataset is not None or samples is not None or rewards is not None:
+        raise CourseError(f"training on given samples and rewards (ILQL, SFT) is not here: {REAL_TRLX}")
+    if not callable(reward_fn):
+        raise CourseError(
+            f"reward_fn is {reward_fn!r}: expected a function, reward_fn(samples) -> list[float]"
+        )
