@@ -7,7 +7,7 @@ VENV = .venv/bin/python
 READY = .venv/.ready
 PIP = $(VENV) -m pip install --disable-pip-version-check
 
-.PHONY: help course test lab notebooks lint publish tiny clean
+.PHONY: help course test trlx lab notebooks lint publish tiny clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | awk -F'|' '{printf "%-18s%s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ test: $(READY)  ## run every test, and every notebook with a tenth of the traini
 	RLHF_SCALE=tiny RLHF_BUDGET=0.1 RLHF_OUT="$$out" OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
 	$(VENV) -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout 600 tests notebooks
+
+trlx: $(READY)  ## install the real trlX too; from then on the notebooks train with it
+	@$(VENV) -m helpers trlx
 
 lab: .venv/.lab  ## open the course in JupyterLab
 	@$(VENV) -m jupyter lab $(LAB_ARGS) notebooks/01_install.ipynb

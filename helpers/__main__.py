@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     command(doctor, "doctor", "Check that everything the course needs is here.")
+    command(trlx, "trlx", "Install the real trlX beside what is there, replacing nothing.")
     command(run, "run", "Run all notebooks in order and end with a table of what was learned.")
     add = command(train, "train", "Fine-tune a language model by PPO, without a notebook.").add_argument
     add("--config", required=True, metavar="FILE", help="a TRLConfig as YAML")
@@ -89,6 +90,12 @@ def doctor(args) -> int:
     failed = sum(not check.ok for check in checks)
     print(f"\n{failed} of {len(checks)} need something done." if failed else "\nEverything needed is here.")
     return 1 if failed else 0
+
+
+def trlx(args) -> None:
+    from helpers import trlx_install
+
+    trlx_install.install()
 
 
 def run(args) -> None:

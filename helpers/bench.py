@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from transformers import AutoConfig, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from helpers import course, engine, reviews
+from helpers import course, engine, reviews, trlx_install
 from helpers.course import Course
 from helpers.errors import CourseError
 from helpers.notebooks import NOTEBOOKS
@@ -65,31 +65,43 @@ def round_times(model_path: str, reward_fn, prompts: list[str]) -> dict:
 
 
 def seeds(count: int) -> pd.DataFrame:
-    """Notebook 06's run with `count` seeds: reward before and after, KL, distinct outputs, seconds of training."""
+    """Notebook 06's run with `count` seeds on each engine here: reward before and after, KL, distinct, seconds."""
     here = course.start()
     reward_fn = load_reward(here.reward_model, here.device)
     prompts, held_out = reviews.make_prompts(here)
     rows = []
-    for seed in range(count):
-        config = notebook_config(here).evolve(
-            train=dict(seed=seed, checkpoint_dir=str(here.out / "bench" / f"seed{seed}"))
-        )
-        began = time.perf_counter()
-        trainer = train(reward_fn=reward_fn, prompts=prompts, eval_prompts=held_out, config=config)
-        first, last = trainer.history.evals[0], trainer.history.evals[-1]
-        rows.append(
-            {
-                "seed": seed,
-                "before": first["reward/mean"],
-                "after": last["reward/mean"],
-                "KL": last["kl"],
-                "largest KL": max(row["kl"] for row in trainer.history.rounds),
-                "distinct": last["distinct"],
-                "seconds": time.perf_counter() - began,
-            }
-        )
-        print(f"seed {seed}: {rows[-1]['before']:.2f} -> {rows[-1]['after']:.2f}", flush=True)
-    return pd.DataFrame(rows).set_index("seed")
+    for engine_name, run in engines().items():
+        for seed in range(count):
+            folder = here.out / "bench" / engine_name / f"seed{seed}"
+            config = notebook_config(here).evolve(train=dict(seed=seed, checkpoint_dir=str(folder)))
+            began = time.perf_counter()
+            history = run(reward_fn=reward_fn, prompts=prompts, eval_prompts=held_out, config=config).history
+            row = {"engine": engine_name, "seed": seed, **outcome(history)}
+            rows.append({**row, "seconds": time.perf_counter() - began})
+            print(f"{engine_name}, seed {seed}: {row['before']:.2f} -> {row['after']:.2f}", flush=True)
+    return pd.DataFrame(rows).set_index(["engine", "seed"])
+
+
+def engines() -> dict:
+    """The engines that are here, and how each trains: the built-in PPO, and trlX where it is installed."""
+    found = {"built-in": train}
+    if trlx_install.installed():
+        from helpers import trlx_bridge
+
+        found["trlX"] = trlx_bridge.train
+    return found
+
+
+def outcome(history) -> dict:
+    """What a run came to, in the numbers that two runs are compared by."""
+    first, last = history.evals[0], history.evals[-1]
+    return {
+        "before": first["reward/mean"],
+        "after": last["reward/mean"],
+        "KL": last["kl"],
+        "largest KL": max(row["kl"] for row in history.rounds),
+        "distinct": last["distinct"],
+    }
 
 
 def notebook_config(here: Course) -> TRLConfig:

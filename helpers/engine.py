@@ -1,11 +1,12 @@
 """The one door to training: `from helpers import engine as trlx`, then `trlx.train(...)` as trlX's documentation has it.
 
-Behind the door stands the course's own PPO. The real trlX cannot be imported beside today's transformers; until the course
-has a bridge to it, asking for it by RLHF_ENGINE=trlx says so.
+Behind it stands the real trlX where it is installed (helpers/trlx_bridge.py), and the course's own PPO elsewhere
+(helpers/ppo). RLHF_ENGINE chooses: auto, trlx or builtin.
 """
 
 import os
 
+from helpers import trlx_install
 from helpers.errors import CourseError
 from helpers.ppo.config import (  # noqa: F401  (trlX's names, for `from helpers.engine import ...`)
     ModelConfig,
@@ -19,32 +20,38 @@ from helpers.ppo.config import (  # noqa: F401  (trlX's names, for `from helpers
 )
 
 VERSION = "1.0"
-TRLX_COMMIT = "3340c2f3a56d1d14fdd5f13ad575121fa26b6d92"
 
 
 def describe() -> str:
     """Which engine trains, and its version.
 
     Raises:
-        CourseError: RLHF_ENGINE asks for an engine this course does not have.
+        CourseError: RLHF_ENGINE asks for an engine that is not here.
     """
+    return f"trlX {trlx_install.installed()}" if uses_trlx() else f"built-in PPO {VERSION}"
+
+
+def uses_trlx() -> bool:
+    """Whether the real trlX trains: it is asked for, or simply there."""
     asked = os.environ.get("RLHF_ENGINE", "auto")
-    if asked == "trlx":
+    if asked not in ("auto", "trlx", "builtin"):
+        raise CourseError(f"RLHF_ENGINE is {asked!r}: expected auto, trlx or builtin")
+    found = trlx_install.installed()
+    if asked == "trlx" and not found:
         raise CourseError(
-            f"RLHF_ENGINE=trlx: the real trlX (github.com/CarperAI/trlx, commit {TRLX_COMMIT[:7]}, January 2024) cannot be "
-            "imported beside today's transformers and peft, and this version of the course has no bridge to it. "
-            "Use RLHF_ENGINE=builtin: the same interface, our own PPO."
+            "RLHF_ENGINE=trlx, but trlX is not installed here. Install it with `python -m helpers trlx`, or set "
+            "RLHF_ENGINE=builtin: the same interface, the course's own PPO."
         )
-    if asked not in ("auto", "builtin"):
-        raise CourseError(f"RLHF_ENGINE is {asked!r}: expected auto, builtin or trlx")
-    return f"built-in PPO {VERSION}"
+    return asked != "builtin" and found is not None
 
 
 def train(*args, **kwargs):
-    """`helpers.ppo.trainer.train` with live progress; see there for the arguments."""
-    describe()
+    """Train with live progress; the arguments are those of `helpers.ppo.trainer.train`, whichever engine trains."""
     # torch and matplotlib load when training starts, not when a notebook opens
     from helpers.monitor import Monitor
-    from helpers.ppo.trainer import train as train_ppo
 
-    return train_ppo(*args, listeners=[Monitor()], **kwargs)
+    if uses_trlx():
+        from helpers.trlx_bridge import train as run
+    else:
+        from helpers.ppo.trainer import train as run
+    return run(*args, listeners=[Monitor()], **kwargs)

@@ -88,6 +88,7 @@ def save(trainer, folder: Path) -> Path:
         tensors |= {f"random.{name}": value for name, value in torch_random_states().items()}
         save_file({name: t.contiguous().cpu() for name, t in tensors.items()}, place / "state.safetensors")
         state = {
+            "engine": trainer.engine,
             "config": trainer.config.to_dict(),
             "optimizer_groups": optimizer["param_groups"],
             "scheduler": trainer.scheduler.state_dict(),
@@ -114,6 +115,11 @@ def load(trainer, folder: Path) -> None:
             f"{folder} is damaged, or no checkpoint of this engine ({error}). Remove it to go on from the one before, "
             "or set train.resume_from_checkpoint to None to start anew."
         ) from error
+    if state["engine"] != trainer.engine:
+        raise CourseError(
+            f"{folder} was made by the engine {state['engine']}, this run uses {trainer.engine}. Set RLHF_ENGINE to go on "
+            "with the other, or start anew with another checkpoint_dir and resume_from_checkpoint=None."
+        )
     refuse_other_config(state["config"], trainer.config.to_dict(), folder)
     for name, parameter in trainer.policy.trainable().items():
         parameter.data.copy_(tensors[f"policy.{name}"])

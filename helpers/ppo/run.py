@@ -34,6 +34,8 @@ class History:
 class Run:
     """The surroundings of a PPO run. An engine adds `learn`, and keeps `step`, `kl_coef`, `optimizer`, `scheduler`.
 
+    `engine` is its name, which a checkpoint remembers.
+
     Needs before `prepare`: config, tokenizer, accelerator, and policy (helpers.ppo.policy.Policy) on its device.
     """
 
@@ -44,7 +46,7 @@ class Run:
             CourseError: a prompt is empty or too long, or the disk too full to save the result.
         """
         train = self.config.train
-        self.metric_fn, self.listeners = metric_fn, listeners
+        self.metric_fn, self.listeners, self.save_best = metric_fn, listeners, train.save_best
         self.history = History()
         self.eval_samples: list[dict] = []
         limit = context_limit(self.config, self.policy)
@@ -113,13 +115,13 @@ class Run:
         """Add what `evaluate` found to the history, and keep the model if it is the best so far."""
         rewards = [row["reward/mean"] for row in self.history.evals]
         self.history.evals.append({"step": self.step, **results})
-        if self.config.train.save_best and rewards and results["reward/mean"] > max(rewards):
+        if self.save_best and rewards and results["reward/mean"] > max(rewards):
             self.save_pretrained(Path(self.config.train.checkpoint_dir) / "best_checkpoint" / "hf_model")
         self.tell("progress")
 
     def generate(self, input_ids, attention_mask=None, **kwargs):
-        """Token ids (B, prompt + response) sampled with the run's own settings, which `kwargs` override."""
-        settings = {**self.sampler.eval_kwargs, **kwargs}
+        """Token ids (B, prompt + response) sampled as rollouts are; `kwargs` override the settings."""
+        settings = {**self.sampler.gen_kwargs, **kwargs}
         device = self.accelerator.device
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)

@@ -17,6 +17,8 @@ from helpers.ppo.run import Run, refuse_other_methods, round_row
 class PPOTrainer(Run):
     """One PPO run. `train` below makes it and runs it; afterwards it generates, evaluates and saves."""
 
+    engine = "built-in PPO"
+
     def __init__(
         self, config, reward_fn, prompts, eval_prompts, metric_fn=None, stop_sequences=(), listeners=()
     ):

@@ -1,0 +1,354 @@
+"""The real trlX on today's transformers, by its own extension points.
+
+trlX's loop, losses, rollout store and configuration run as they are. What no longer works is replaced in a trainer of our
+own, which trlX finds by `config.train.trainer`, and in the model which that trainer gives it. What is mended, in the order in
+which a run meets it, with the place that mends it:
+
+1. the import, where peft is installed                              import_trlx
+2. a wandb login; progress bars that stay hidden                    settings_for_trlx; helpers/monitor.py
+3. folders that hold only model.safetensors                         CourseTrainer.get_arch
+4. the reference: without a causal mask, wrong for 0 and -1         PolicyForTrlx
+5. a reward that reads "<|endoftext|>" in training only             CourseTrainer.judge
+6. evaluation that draws other samples each time and has no KL      Run.evaluate
+7. saves that load as random weights                                Run.save_pretrained
+8. checkpoints that cannot be written, and begin again at step 0    CourseTrainer.learn, Run.save_checkpoint_if_due
+
+Each says "Until:" how to see that trlX no longer needs it. `python -m helpers trlx` installs the commit this was tried with.
+"""
+
+import logging
+import warnings
+from typing import NamedTuple
+
+import torch
+from accelerate.tracking import GeneralTracker
+from torch import Tensor, nn
+from transformers import BatchEncoding
+
+from helpers.errors import CourseError
+from helpers.ppo import loss
+from helpers.ppo.config import TRLConfig, check, default_ppo_config
+from helpers.ppo.load import load_policy, load_tokenizer
+from helpers.ppo.policy import Policy, hidden_states
+from helpers.ppo.run import Run, refuse_other_methods, round_row
+from helpers.rewards import score
+
+
+def import_trlx():
+    """Import trlX, with the one name that it misses in peft.
+
+    trlX imports `prepare_model_for_int8_training`, which peft has renamed; PPO without adapters never calls it.
+    Until: `import trlx` works beside today's peft.
+    """
+    try:
+        import peft
+
+        if not hasattr(peft, "prepare_model_for_int8_training"):
+            peft.prepare_model_for_int8_training = peft.prepare_model_for_kbit_training
+    except ImportError:
+        pass  # trlX does without peft where there is none
+    logging.disable(
+        logging.WARNING
+    )  # what ray and deepspeed have to say is about parts that no run here uses
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import trlx
+            from trlx.trainer import accelerate_base_trainer
+    except ImportError as error:
+        raise CourseError(
+            f"trlX is installed but cannot be imported: {error}. Install it again with `python -m helpers trlx`, "
+            "or set RLHF_ENGINE=builtin to train with the course's own PPO."
+        ) from error
+    finally:
+        logging.disable(logging.NOTSET)
+    # trlX asks git for a name for its wandb runs, and git complains where there is no repository
+    accelerate_base_trainer.get_git_tag = lambda: ("", "")
+    trlx.logging.set_verbosity(trlx.logging.ERROR)
+    trlx.logging.disable_progress_bar()  # helpers/monitor.py shows progress, that of the rollouts too
+    return trlx
+
+
+trlx = import_trlx()
+
+from trlx.data.configs import TRLConfig as TrlxConfig  # noqa: E402
+from trlx.trainer import register_trainer  # noqa: E402
+from trlx.trainer.accelerate_ppo_trainer import AcceleratePPOTrainer  # noqa: E402
+
+
+class Output(NamedTuple):
+    """What trlX takes apart as a tuple when it samples and by name when it updates."""
+
+    logits: Tensor  # (B, T, V)
+    value: Tensor | None  # (B, T)
+
+
+class PolicyForTrlx(nn.Module):
+    """Our `Policy` with the methods that trlX calls on its models.
+
+    trlX's own reference is refused by today's transformers; made to run, it gets no causal mask and so reads ahead, and for
+    `num_layers_unfrozen` 0 and -1 it is another model. Ours is the policy as it was.
+    Until: trlX's `forward` and `forward_hydra` agree to the last bit before the first update, for -1, 0 and 2.
+    """
+
+    peft_type = None
+
+    def __init__(self, policy: Policy):
+        super().__init__()
+        self.policy = policy
+        self.ref_logprobs: list[Tensor] = []  # (T - 1,) for each rollout of this round
+
+    @property
+    def base_model(self):
+        return self.policy.base_model
+
+    @property
+    def frozen_head(self):
+        return self.policy.reference
+
+    def forward(self, input_ids, attention_mask, position_ids=None, return_dict=True) -> Output:
+        hidden = hidden_states(self.base_model, input_ids, attention_mask)
+        logits = self.base_model.get_output_embeddings()(hidden)
+        return Output(logits, self.policy.v_head(hidden).squeeze(-1))
+
+    def forward_hydra(self, input_ids, attention_mask, position_ids=None, return_dict=True) -> Output:
+        hidden = hidden_states(self.frozen_head, input_ids, attention_mask)
+        logits = self.frozen_head.get_output_embeddings()(hidden)
+        distribution = loss.log_distribution(logits[:, :-1])
+        self.ref_logprobs += loss.token_logprobs(distribution, input_ids[:, 1:]).cpu()
+        return Output(logits, None)
+
+    def generate(self, *args, **kwargs):
+        return self.base_model.generate(*args, **kwargs)
+
+
+class HistoryTracker(GeneralTracker):
+    """Where Accelerate would send trlX's numbers to wandb, this one hands them to `record`."""
+
+    name = "history"
+    requires_logging_directory = False
+    tracker = None
+
+    def __init__(self, record):
+        super().__init__()
+        self.record = record
+
+    def store_init_configuration(self, values): ...
+
+    def log(self, values, step=None, **kwargs):
+        self.record(values)
+
+
+@register_trainer
+class CourseTrainer(Run, AcceleratePPOTrainer):
+    """trlX's PPO trainer; what `Run` defines (evaluate, generate, save_pretrained) comes before trlX's."""
+
+    engine = "trlX"
+
+    def __init__(self, config, reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners):
+        self.iter_count = self.resumed_at = 0
+        super().__init__(config, reward_fn=self.judge, stop_sequences=stop_sequences)
+        config.train.trainer_kwargs = {}  # whom they were for has them
+        if self.accelerator.num_processes > 1:
+            raise CourseError("the bridge to trlX runs in one process; start it without `accelerate launch`")
+        self.accelerator.trackers.append(HistoryTracker(self.record))
+        self.tokenizer = load_tokenizer(
+            config
+        )  # trlX's has a made-up <sep>, which no saved model should have
+        self.scores, self.outputs = [], []  # of this round's rollouts
+        self.prepare(reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners)
+        config.train.save_best = False  # `Run` does; trlX forgets the best reward when it resumes
+
+    step = property(lambda self: self.iter_count, lambda self, step: setattr(self, "iter_count", step))
+    optimizer = property(lambda self: self.opt)
+    kl_coef = property(lambda self: self.kl_ctl.value, lambda self, beta: setattr(self.kl_ctl, "value", beta))
+
+    def get_arch(self, config) -> PolicyForTrlx:
+        """The model, loaded by transformers. trlX looks for pytorch_model.bin and, finding none, asks the hub.
+
+        Until: `trlx.train` starts from a folder with model.safetensors alone.
+        """
+        self.policy = load_policy(config)
+        return PolicyForTrlx(self.policy)
+
+    def learn(self) -> None:
+        """trlX's loop. Where a checkpoint is found, go on from it: trlX would count from 0 again.
+
+        Until: a resumed trlX run ends with the history of a run that was never interrupted.
+        """
+        self.tell("start")
+        try:
+            if self.resume():
+                self.resumed_at = self.step
+            if self.step < self.total_steps:
+                super().learn()
+                self.save_checkpoint_if_due()
+        finally:
+            self.tell("end")
+        self.model = self.policy.base_model  # as transformers knows it: what readers expect of trainer.model
+
+    def evaluate(self) -> dict:
+        """`Run.evaluate`; but trlX's first one comes when it has just set its counter to 0, resumed or not."""
+        if self.iter_count < self.resumed_at:
+            self.iter_count = self.resumed_at
+            return {}
+        return super().evaluate()
+
+    def add_prompt_pipeline(self, pipeline) -> None:
+        """Not needed: prompts are dealt by `Run.prompts`, whose place a checkpoint remembers."""
+
+    def make_experience(self, num_rollouts: int, iter_count: int = 0) -> None:
+        """trlX's sampling of one round, and its row in the history."""
+        self.scores, self.outputs, self.model.ref_logprobs = [], [], []
+        self.prompt_iterator = self.prompt_batches(num_rollouts)
+        super().make_experience(num_rollouts, self.step)
+        kl, lengths = self.kl_of_rollouts()
+        scores = torch.tensor(self.scores)
+        self.history.rounds.append(
+            round_row(self.step, scores, kl, self.kl_coef, lengths, self.outputs, self.seconds)
+        )
+        self.tell("progress")
+
+    def prompt_batches(self, count: int):
+        """Prompts for `count` rollouts, in the batches that trlX's own data loader gives."""
+        for start in range(0, count, self.config.method.chunk_size):
+            size = min(self.config.method.chunk_size, count - start)
+            ids, mask, metadata = self.prompts.batch(self.prompts.deal(size))
+            yield BatchEncoding({"input_ids": ids, "attention_mask": mask, **metadata})
+
+    def judge(self, samples, prompts, outputs, tokenizer, **metadata):
+        """The reward function, its answer checked, on text without the EOS that trlX shows it in training only.
+
+        Until: trlX's `make_experience` and `evaluate` give the reward function the same text.
+        """
+        samples, outputs = (
+            [text.removesuffix(tokenizer.eos_token) for text in texts] for texts in (samples, outputs)
+        )
+        given = score(self.sampler.reward_fn, samples, prompts, outputs, tokenizer=tokenizer, **metadata)
+        self.scores += [sum(reward) if isinstance(reward, list) else reward for reward in given]
+        self.outputs += outputs
+        self.tell("progress")
+        return given
+
+    def kl_of_rollouts(self) -> tuple[Tensor, Tensor]:
+        """(N,) KL in nats and (N,) length in tokens of the rollouts in the store.
+
+        trlX reports another estimator (k3) over prompt and response. The history has the one whose mean is penalised (k1),
+        over the response, as the built-in engine has it.
+        """
+        kl, lengths = [], []
+        for rollout, reference in zip(self.store.history, self.model.ref_logprobs, strict=True):
+            start = len(rollout.query_tensor) - 1
+            tokens = int((rollout.response_tensor != self.tokenizer.pad_token_id).sum()) + 1  # and its EOS
+            logprobs = rollout.logprobs[:tokens]
+            kl.append((logprobs - reference[start : start + len(logprobs)]).sum())
+            lengths.append(len(logprobs))
+        return torch.stack(kl), torch.tensor(lengths)
+
+    def loss(self, batch):
+        """trlX's loss; the entropy, for the monitor, comes from the same logits."""
+        seen = []
+        hook = self.model.register_forward_hook(lambda model, given, output: seen.append(output.logits))
+        try:
+            objective, stats = super().loss(batch)
+        finally:
+            hook.remove()
+        start, length = batch.query_tensors.shape[1] - 1, batch.rewards.shape[1]
+        distribution = loss.log_distribution(seen[0].detach()[:, start : start + length])
+        mask = (batch.response_tensors != self.tokenizer.pad_token_id)[:, :length].to(distribution.device)
+        return objective, stats | {"entropy": loss.masked_mean(loss.entropy(distribution), mask)}
+
+    def record(self, stats: dict) -> None:
+        """Put what trlX logs into the history: a round's times, an update, an evaluation."""
+        stats = {name: torch.as_tensor(value).detach().item() for name, value in stats.items()}
+        if "time/rollout_generate" in stats:
+            chunks = -(-self.config.method.num_rollouts // self.config.method.chunk_size)
+            sample, judged, whole = (
+                chunks * stats[f"time/rollout_{part}"] for part in ("generate", "score", "time")
+            )
+            self.seconds = {"sample": sample, "score": judged, "forward": whole - sample - judged}
+        if "losses/total_loss" in stats:
+            seconds = self.num_mb * (stats["time/forward"] + stats["time/backward"])
+            self.history.rounds[-1]["seconds_update"] += seconds
+            names = dict(loss="losses/total_loss", policy_loss="losses/policy_loss", ratio="ratio")
+            names |= dict(value_loss="losses/value_loss", clipfrac="policy/clipfrac", entropy="entropy")
+            names |= dict(approx_kl="policy/approx_kl", lr="learning_rate_group_0")
+            self.history.updates.append(
+                {"step": self.step, **{name: stats[theirs] for name, theirs in names.items()}}
+            )
+            self.tell("progress")
+        if "reward/mean" in stats:
+            ours = ("reward/mean", "kl", "length", "distinct")
+            self.record_evaluation({k: v for k, v in stats.items() if k in ours or k.startswith("metrics/")})
+
+    def post_epoch_callback(self) -> None:
+        """The end of a round, where a checkpoint is exact."""
+        self.save_checkpoint_if_due()
+        super().post_epoch_callback()
+
+    def save(self, directory=None, **kwargs) -> None:
+        """Not trlX's, which fails on GPT-2's tied embedding and could not be resumed: see `post_epoch_callback`.
+
+        Until: `accelerator.save_state` writes a model with tied weights.
+        """
+
+    def load(self, directory=None, **kwargs) -> None:
+        """`learn` does it, when everything else is in place."""
+
+    def progress(self) -> dict:
+        moments = self.running_moments
+        return super().progress() | {
+            "running_moments": [float(x) for x in (moments.mean, moments.std, moments.var, moments.count)],
+            "ref_scores": [None if x is None else float(x) for x in (self.ref_mean, self.ref_std)],
+        }
+
+    def restore(self, progress: dict) -> None:
+        super().restore(progress)
+        mean, std, var, self.running_moments.count = progress["running_moments"]
+        moments = self.running_moments
+        moments.mean, moments.std, moments.var = (torch.tensor(x) for x in (mean, std, var))
+        self.ref_mean, self.ref_std = (None if x is None else torch.tensor(x) for x in progress["ref_scores"])
+
+
+def train(
+    model_path=None,
+    reward_fn=None,
+    dataset=None,
+    samples=None,
+    rewards=None,
+    prompts=None,
+    eval_prompts=None,
+    metric_fn=None,
+    config=None,
+    stop_sequences=None,
+    listeners=(),
+) -> CourseTrainer:
+    """`trlx.train`, the real one; arguments, result and errors as in helpers/ppo/trainer.py.
+
+    `config` may be ours or trlX's own `TRLConfig`.
+    """
+    refuse_other_methods(reward_fn, dataset, samples, rewards)
+    config = TRLConfig.from_dict(config.to_dict()) if config else default_ppo_config()
+    if model_path:
+        config = config.evolve(model=dict(model_path=model_path))
+    check(config)
+    settings = settings_for_trlx(config)
+    settings["train"]["trainer_kwargs"] = dict(
+        prompts=prompts, eval_prompts=eval_prompts, listeners=listeners
+    )
+    return trlx.train(
+        reward_fn=reward_fn,
+        prompts=prompts,
+        eval_prompts=eval_prompts,
+        metric_fn=metric_fn,
+        config=TrlxConfig.from_dict(settings),
+        stop_sequences=list(stop_sequences or []),
+    )
+
+
+def settings_for_trlx(config: TRLConfig) -> dict:
+    """The configuration as trlX takes it: our trainer, no login, a padding token that exists."""
+    settings = config.to_dict()
+    settings["train"] |= dict(trainer="CourseTrainer", tracker=None)
+    settings["tokenizer"]["tokenizer_extra_configs"] |= dict(pad_token=load_tokenizer(config).pad_token)
+    return settings
