@@ -28,7 +28,7 @@ from transformers import BatchEncoding
 from helpers.errors import CourseError
 from helpers.ppo import loss
 from helpers.ppo.config import TRLConfig, check, default_ppo_config
-from helpers.ppo.load import load_policy, load_tokenizer
+from helpers.ppo.load import load_policy, load_tokenizer, make_optimizer, make_scheduler
 from helpers.ppo.policy import Policy, hidden_states
 from helpers.ppo.run import Run, refuse_other_methods, round_row
 from helpers.rewards import score
@@ -171,6 +171,13 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         self.policy = load_policy(config)
         return PolicyForTrlx(self.policy)
 
+    def setup_optimizer(self):
+        """torch's, as trlX makes it; but what does not fit is said in words."""
+        return make_optimizer(self.config, self.policy.trainable().values())
+
+    def setup_scheduler(self):
+        return make_scheduler(self.config, self.opt)
+
     def learn(self) -> None:
         """trlX's loop. Where a checkpoint is found, go on from it: trlX would count from 0 again.
 
@@ -246,16 +253,25 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         return torch.stack(kl), torch.tensor(lengths)
 
     def loss(self, batch):
-        """trlX's loss; the entropy, for the monitor, comes from the same logits."""
+        """trlX's loss; the entropy, for the monitor, comes from the same logits.
+
+        Raises:
+            CourseError: no response has a token. trlX divides by their number, and every weight would be NaN.
+        """
+        start, length = batch.query_tensors.shape[1] - 1, batch.rewards.shape[1]
+        mask = (batch.response_tensors != self.tokenizer.pad_token_id)[:, :length].to(self.accelerator.device)
+        if not mask.any():
+            raise CourseError(
+                "every response of a batch is empty: the policy ends its texts at once. Does the reward pay for silence? "
+                "gen_kwargs=dict(min_new_tokens=1) forbids it; a larger train.minibatch_size helps where it is chance."
+            )
         seen = []
         hook = self.model.register_forward_hook(lambda model, given, output: seen.append(output.logits))
         try:
             objective, stats = super().loss(batch)
         finally:
             hook.remove()
-        start, length = batch.query_tensors.shape[1] - 1, batch.rewards.shape[1]
         distribution = loss.log_distribution(seen[0].detach()[:, start : start + length])
-        mask = (batch.response_tensors != self.tokenizer.pad_token_id)[:, :length].to(distribution.device)
         return objective, stats | {"entropy": loss.masked_mean(loss.entropy(distribution), mask)}
 
     def record(self, stats: dict) -> None:
@@ -336,10 +352,9 @@ def train(
     settings["train"]["trainer_kwargs"] = dict(
         prompts=prompts, eval_prompts=eval_prompts, listeners=listeners
     )
+    # the prompts go to our trainer alone: trlX's pipeline would take "prompt" out of the reader's own dictionaries
     return trlx.train(
         reward_fn=reward_fn,
-        prompts=prompts,
-        eval_prompts=eval_prompts,
         metric_fn=metric_fn,
         config=TrlxConfig.from_dict(settings),
         stop_sequences=list(stop_sequences or []),

@@ -13,6 +13,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import nbformat
 import pytest
 
+from helpers import trlx_install
+
+TRLX_COMMAND = "`make trlx` installs it"
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_ASSETS = (
     ROOT.parent / "shared" / "assets"
@@ -30,7 +33,18 @@ def settings(monkeypatch, tmp_path):
     for name in [name for name in os.environ if name.startswith("RLHF_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("RLHF_SCALE", "tiny")
+    monkeypatch.setenv("RLHF_ENGINE", "builtin")
     monkeypatch.setenv("RLHF_OUT", str(tmp_path / "out"))
+
+
+@pytest.fixture(scope="module", params=["builtin", "trlx"])
+def engine(request):
+    """Who trains in `ppo_run.small_run`: every test that asks for this runs once with each engine."""
+    if request.param == "trlx" and not trlx_install.installed():
+        pytest.skip(f"trlX is not installed here: {TRLX_COMMAND}")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PPO_RUN_ENGINE", request.param)
+        yield request.param
 
 
 @pytest.fixture

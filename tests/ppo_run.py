@@ -1,11 +1,14 @@
-"""A very small PPO run on the embedded models, for tests; as a script: `python ppo_run.py FOLDER STEPS` for killing."""
+"""A very small PPO run on the embedded models, for tests; as a script: `python ppo_run.py FOLDER STEPS` for killing.
+
+PPO_RUN_ENGINE chooses who trains: "builtin", or "trlx", the real one.
+"""
 
 import json
+import os
 import sys
 from pathlib import Path
 
 from helpers.engine import default_ppo_config
-from helpers.ppo.trainer import train
 from helpers.tiny import TINY
 
 MODEL = str(TINY / "gpt2-reviews")
@@ -46,11 +49,25 @@ def count_the(samples, **kwargs):
     return [float(sample.lower().count("the")) for sample in samples]
 
 
+def engine_train():
+    if os.environ.get("PPO_RUN_ENGINE") == "trlx":
+        from helpers.trlx_bridge import train
+    else:
+        from helpers.ppo.trainer import train
+    return train
+
+
 def small_run(
-    folder, listeners=(), reward_fn=count_the, prompts=PROMPTS, eval_prompts=PROMPTS, changes=None, **kwargs
+    folder,
+    listeners=(),
+    reward_fn=count_the,
+    prompts=PROMPTS,
+    eval_prompts=PROMPTS,
+    changes=None,
+    **kwargs,
 ):
     config = small_config(folder, **(changes or {}))
-    return train(
+    return engine_train()(
         reward_fn=reward_fn,
         prompts=prompts,
         eval_prompts=eval_prompts,

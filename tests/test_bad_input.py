@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from ppo_run import PROMPTS, count_the, small_config, small_run
+from ppo_run import PROMPTS, count_the, engine_train, small_config, small_run
 
 from helpers.errors import CourseError
 from helpers.ppo import checkpoint
-from helpers.ppo.trainer import train
 
 HERE = Path(__file__).parent
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 def refused(tmp_path, **changes) -> str:
@@ -42,7 +42,7 @@ def test_a_reward_function_that_breaks_the_contract(tmp_path, returned, message)
 
 def test_no_reward_function_at_all(tmp_path):
     with pytest.raises(CourseError, match="expected a function"):
-        train(prompts=PROMPTS, config=small_config(tmp_path))
+        engine_train()(prompts=PROMPTS, config=small_config(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_an_unknown_optimizer_or_argument(tmp_path):
 
 def test_training_on_given_samples_is_trlx_s(tmp_path):
     with pytest.raises(CourseError, match="github.com/CarperAI/trlx"):
-        train(samples=["a"], rewards=[1.0], config=small_config(tmp_path))
+        engine_train()(samples=["a"], rewards=[1.0], config=small_config(tmp_path))
 
 
 def test_a_disk_too_small_is_known_before_training(tmp_path):

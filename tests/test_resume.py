@@ -14,6 +14,7 @@ from helpers.errors import CourseError
 from helpers.ppo import checkpoint
 
 HERE = Path(__file__).parent
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 def start_run(folder: Path, steps: int) -> subprocess.Popen:

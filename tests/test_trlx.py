@@ -1,0 +1,262 @@
+"""The real trlX beside our own PPO: where the definitions agree, the numbers do; where they differ, a test names it."""
+
+import warnings
+
+import pytest
+import torch
+import yaml
+from conftest import TRLX_COMMAND
+from ppo_run import MODEL, PROMPTS, count_the, small_config, small_run
+from transformers import AutoTokenizer
+
+from helpers import engine, trlx_install
+from helpers.errors import CourseError
+from helpers.ppo import loss
+from helpers.ppo.config import TRLConfig, default_ppo_config
+
+if not trlx_install.installed():
+    pytest.skip(f"trlX is not installed here: {TRLX_COMMAND}", allow_module_level=True)
+
+from helpers import trlx_bridge  # isort: skip  (first: without it trlX cannot be imported beside today's peft)
+from trlx.data import default_configs
+from trlx.data.configs import TRLConfig as TrlxConfig
+from trlx.models.modeling_ppo import AdaptiveKLController
+from trlx.utils.modeling import logprobs_of_labels, whiten
+
+ROWS, WIDTH = 6, 9
+
+
+@pytest.fixture
+def method():
+    """trlX's PPO settings, and with them its losses."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return default_configs.default_ppo_config().method
+
+
+@pytest.fixture
+def batch():
+    """One fixed batch: per token log-probabilities, values and rewards, and a mask with padding on the right."""
+    torch.manual_seed(0)
+    mask = (torch.arange(WIDTH) < torch.tensor([9, 4, 7, 1, 9, 5])[:, None]).float()
+    old = -torch.rand(ROWS, WIDTH) * 4
+    draws = {name: torch.randn(ROWS, WIDTH) for name in ("values", "old_values", "rewards", "advantages")}
+    return {"mask": mask, "old_logprobs": old, "logprobs": old + 0.3 * torch.randn(ROWS, WIDTH), **draws}
+
+
+def close(ours, theirs):
+    return torch.allclose(torch.as_tensor(ours), torch.as_tensor(theirs), atol=1e-5, rtol=0)
+
+
+# ------------------------------------------------------------------------------------ where the definitions agree
+
+
+@pytest.mark.parametrize("gamma, lam", [(1.0, 0.95), (0.9, 0.8)])
+def test_advantages_and_returns(method, batch, gamma, lam):
+    method.gamma, method.lam = gamma, lam
+    rewards, values = batch["rewards"] * batch["mask"], batch["values"] * batch["mask"]
+    theirs = method.get_advantages_and_returns(values, rewards, WIDTH, use_whitening=False)
+    ours = loss.advantages_and_returns(rewards, values, batch["mask"], gamma, lam)
+    assert all(close(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_whitening_of_responses_without_padding(batch):
+    assert close(loss.masked_whiten(batch["values"], torch.ones(ROWS, WIDTH)), whiten(batch["values"]))
+
+
+def test_policy_loss_value_loss_and_what_is_reported(method, batch):
+    mask, returns = batch["mask"], batch["advantages"] + batch["old_values"]
+    given = {name: batch[name] for name in ("logprobs", "values", "old_logprobs", "old_values", "advantages")}
+    total, stats = method.loss(**given, returns=returns, mask=mask)
+    policy, ratio, clipped = loss.policy_loss(
+        batch["logprobs"], batch["old_logprobs"], batch["advantages"], mask, method.cliprange
+    )
+    value = loss.value_loss(batch["values"], batch["old_values"], returns, mask, method.cliprange_value)
+    tokens = mask.sum()
+    assert close(policy.sum() / tokens, stats["losses/policy_loss"])
+    assert close(value.sum() / tokens, stats["losses/value_loss"])
+    assert close((policy + method.vf_coef * value).sum() / tokens, total)
+    assert close((ratio * mask).sum() / tokens, stats["ratio"])
+    assert close(clipped.sum() / tokens, stats["policy/clipfrac"])
+
+
+def test_log_probabilities_of_tokens():
+    torch.manual_seed(0)
+    logits, tokens = torch.randn(3, 5, 50), torch.randint(50, (3, 5))
+    ours = loss.token_logprobs(loss.log_distribution(logits), tokens)
+    assert close(ours, logprobs_of_labels(logits, tokens))
+
+
+@pytest.mark.parametrize("kl", [0.1, 6.0, 6.5, 40.0])
+def test_the_adaptive_kl_penalty(kl):
+    controller = AdaptiveKLController(0.05, target=6, horizon=1000)
+    controller.update(kl, n_steps=32)
+    assert loss.next_kl_coef(0.05, kl, 6, 1000, 32) == pytest.approx(controller.value, abs=1e-9)
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory):
+    """A trlX trainer after some updates, with a new round of rollouts in its store."""
+    changes = {"train": {"total_steps": 12}, "method": {"gen_kwargs": {"max_new_tokens": 24}}}
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PPO_RUN_ENGINE", "trlx")
+        trainer = small_run(tmp_path_factory.mktemp("trlx"), changes=changes)
+    trainer.model = trlx_bridge.PolicyForTrlx(trainer.policy)  # as it is while trlX trains
+    trainer.store.clear_history()
+    trainer.make_experience(16)
+    return trainer
+
+
+def unpadded(sampled) -> list[tuple]:
+    """The rollouts that fill their width, each with its score and its log-probabilities under the reference."""
+    rollouts = zip(sampled.store.history, sampled.scores, sampled.model.ref_logprobs, strict=True)
+    full = [
+        (rollout, score, reference[len(rollout.query_tensor) - 1 :][: len(rollout.logprobs)])
+        for rollout, score, reference in rollouts
+        if (rollout.response_tensor != sampled.tokenizer.pad_token_id).all()
+    ]
+    assert len(full) >= 4
+    return full
+
+
+def test_the_kl_penalty_and_the_place_of_the_score(sampled):
+    for rollout, score, reference in unpadded(sampled):
+        mask = torch.ones(1, len(rollout.logprobs))
+        kl = loss.kl_per_token(rollout.logprobs[None], reference[None], mask)
+        assert kl.abs().max() > 0.01
+        ours = loss.token_rewards(torch.tensor([score]), kl, sampled.kl_coef, mask)
+        assert close(ours[0], rollout.rewards)
+
+
+def test_the_history_has_the_kl_that_is_penalised(sampled):
+    kl = [(rollout.logprobs - reference).sum() for rollout, _, reference in unpadded(sampled)]
+    reported, lengths = sampled.kl_of_rollouts()
+    full = lengths == lengths.max()
+    assert close(reported[full].sum(), torch.stack(kl).sum())
+
+
+# ------------------------------------------------------------------------------------ where they differ on purpose
+
+
+def test_difference_trlx_whitens_padding_too(batch):
+    """trlX: mean and variance over padding as well, which pulls the mean to 0 and shrinks the variance. Ours: responses only."""
+    values, mask = (batch["values"] + 3) * batch["mask"], batch["mask"].bool()
+    theirs, ours = whiten(values)[mask], loss.masked_whiten(values, batch["mask"])[mask]
+    assert ours.mean().abs() < 1e-5 and ours.var() == pytest.approx(1, abs=1e-4)
+    assert theirs.mean() > 0.3
+
+
+def test_difference_trlx_reports_kl_over_the_prompt_too(sampled):
+    """trlX reports k3 over prompt and response. The history, under either engine, has k1 over the response."""
+    _, lengths = sampled.kl_of_rollouts()
+    over_response = []
+    for rollout, reference, length in zip(
+        sampled.store.history, sampled.model.ref_logprobs, lengths.tolist(), strict=True
+    ):
+        start = len(rollout.query_tensor) - 1
+        log_ratio = rollout.logprobs[:length] - reference[start : start + length]
+        over_response.append((log_ratio.exp() - 1 - log_ratio).sum().item())
+    reported = sampled.mean_kl  # trlX's own figure for this round
+    assert reported > 1.01 * sum(over_response) / len(over_response)
+    assert sampled.history.rounds[-1]["kl"] != pytest.approx(reported, rel=0.01)
+
+
+def test_difference_trlx_averages_the_ratio_s_kl_over_padding(method, batch):
+    """`approx_kl` is a mean over all places in trlX, and over response tokens in ours."""
+    given = {name: batch[name] for name in ("logprobs", "values", "old_logprobs", "old_values", "advantages")}
+    _, stats = method.loss(**given, returns=batch["advantages"], mask=batch["mask"])
+    log_ratio = (batch["logprobs"] - batch["old_logprobs"]) * batch["mask"]
+    over_tokens = (log_ratio.exp() - 1 - log_ratio).sum() / batch["mask"].sum()
+    assert stats["policy/approx_kl"] == pytest.approx(
+        over_tokens.item() * batch["mask"].mean().item(), abs=1e-6
+    )
+
+
+# ------------------------------------------------------------------------------------ configuration
+
+
+def test_what_trlx_writes_loads_here(tmp_path):
+    theirs = default_configs.default_ppo_config()
+    (tmp_path / "trlx.yml").write_text(yaml.dump(plain(theirs.to_dict())))
+    assert plain(TRLConfig.load_yaml(tmp_path / "trlx.yml").to_dict()) == plain(theirs.to_dict())
+
+
+def test_what_is_written_here_loads_in_trlx(tmp_path):
+    ours = small_config(tmp_path)
+    (tmp_path / "ours.yml").write_text(yaml.dump(plain(ours.to_dict())))
+    assert plain(TrlxConfig.load_yaml(tmp_path / "ours.yml").to_dict()) == plain(ours.to_dict())
+
+
+def test_the_defaults_are_trlx_s_but_for_the_tracker():
+    theirs, ours = (
+        plain(make().to_dict()) for make in (default_configs.default_ppo_config, default_ppo_config)
+    )
+    assert theirs["train"].pop("tracker") == "wandb" and ours["train"].pop("tracker") is None
+    assert ours == theirs
+
+
+def plain(value):
+    """As YAML has it: lists for tuples."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+# ------------------------------------------------------------------------------------ the bridge
+
+
+def test_trlx_s_own_configuration_is_taken_and_left_as_it_was(tmp_path):
+    theirs = TrlxConfig.from_dict(small_config(tmp_path, train=dict(total_steps=1)).to_dict())
+    before = plain(theirs.to_dict())
+    with pytest.warns(UserWarning, match="'wandb' is ignored"):
+        theirs.train.tracker = "wandb"
+        trainer = trlx_bridge.train(reward_fn=count_the, prompts=PROMPTS, config=theirs)
+    assert trainer.step == 1
+    assert plain(theirs.to_dict()) == before | {"train": before["train"] | {"tracker": "wandb"}}
+
+
+def test_reward_functions_read_the_same_text_in_training_and_evaluation(tmp_path, monkeypatch):
+    monkeypatch.setenv("PPO_RUN_ENGINE", "trlx")
+    seen = []
+
+    def reward_fn(samples, outputs, **kwargs):
+        seen.extend(samples + outputs)
+        return [0.0] * len(samples)
+
+    changes = {"train": {"total_steps": 1}, "method": {"gen_kwargs": {"max_new_tokens": 50}}}
+    trainer = small_run(tmp_path, reward_fn=reward_fn, changes=changes)
+    ended = [r for r in trainer.store.history if (r.response_tensor == trainer.tokenizer.eos_token_id).any()]
+    assert ended, "no rollout ended with an EOS: the test shows nothing"
+    assert seen and not any(trainer.tokenizer.eos_token in text for text in seen)
+
+
+def test_rollouts_that_are_always_empty_are_refused(tmp_path, monkeypatch):
+    """trlX takes their EOS for padding, divides by no tokens, and every weight is NaN from then on."""
+    monkeypatch.setenv("PPO_RUN_ENGINE", "trlx")
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    words = [[i] for i in range(len(tokenizer)) if i != tokenizer.eos_token_id]
+    nothing = {"method": {"gen_kwargs": {"max_new_tokens": 4, "bad_words_ids": words}}}
+    with pytest.raises(CourseError, match="every response of a batch is empty.*min_new_tokens"):
+        small_run(tmp_path, changes=nothing)
+
+
+def test_auto_takes_trlx_and_says_so(monkeypatch):
+    for asked in ("auto", "trlx"):
+        monkeypatch.setenv("RLHF_ENGINE", asked)
+        assert engine.describe() == f"trlX {trlx_install.installed()}"
+    monkeypatch.setenv("RLHF_ENGINE", "builtin")
+    assert engine.describe().startswith("built-in PPO")
+
+
+def test_the_door_leads_to_trlx(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RLHF_ENGINE", "auto")
+    trainer = engine.train(reward_fn=count_the, prompts=PROMPTS, config=small_config(tmp_path))
+    assert isinstance(trainer, trlx_bridge.AcceleratePPOTrainer)
+    assert "8 steps in" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_the_other_engine_is_refused(tmp_path, monkeypatch):
+    small_run(tmp_path)
+    monkeypatch.setenv("PPO_RUN_ENGINE", "trlx")
+    with pytest.raises(CourseError, match="made by the engine built-in PPO, this run uses trlX"):
+        small_run(tmp_path, changes={"train": {"resume_from_checkpoint": str(tmp_path)}})
