@@ -92,10 +92,10 @@ def doctor(args) -> int:
     return 1 if failed else 0
 
 
-def trlx(args) -> None:
+def trlx(args) -> int:
     from helpers import trlx_install
 
-    trlx_install.install()
+    return 0 if trlx_install.install() else 1
 
 
 def run(args) -> None:

@@ -12,8 +12,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from helpers.errors import CourseError
-
 COMMIT = "3340c2f3a56d1d14fdd5f13ad575121fa26b6d92"  # the newest, of January 2024
 ADDRESS = "https://github.com/CarperAI/trlx"
 NEEDED = [
@@ -43,41 +41,39 @@ def installed() -> str | None:
     return f"{trlx.version}, commit {commit[:7]}" + ("" if commit == COMMIT else " (not the course's)")
 
 
-def install() -> None:
-    """Install trlX and what its import needs, and say what was added.
+def install() -> bool:
+    """Install trlX and what its import needs, and say what was added; or say in one line why it could not be done.
 
-    Raises:
-        CourseError: in one line, why it could not be done; the built-in engine needs none of this.
+    Returns:
+        Whether trlX is here now. Where it is not, the course goes on with its built-in engine.
     """
     if installed() and importable():
-        print(f"trlX {installed()} is installed already.")
-        return
+        print(f"trlX {installed()} is here.")
+        return True
     began, before = time.monotonic(), versions()
-    print("trlX, from GitHub ...", flush=True)
-    pip("--no-deps", f"trlx @ git+{ADDRESS}@{COMMIT}", why="GitHub cannot be reached, or there is no git")
-    with tempfile.TemporaryDirectory() as folder:
-        as_they_are = Path(folder) / "constraints.txt"
-        as_they_are.write_text("".join(f"{name}=={version}\n" for name, version in before.items()))
-        print("what its import needs: ray, deepspeed and smaller ones ...", flush=True)
-        # deepspeed's build looks at the torch that is installed, so it cannot be built apart from it
-        pip(
-            "--no-build-isolation",
-            "--constraint",
-            str(as_they_are),
-            *NEEDED,
-            why="what trlX needs cannot be fetched, or does not fit what is here",
+    try:
+        print("trlX, from GitHub ...", flush=True)
+        pip("--no-deps", f"trlx @ git+{ADDRESS}@{COMMIT}")
+        print("What its import needs: ray, deepspeed and smaller ones ...", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            as_they_are = Path(folder) / "constraints.txt"
+            as_they_are.write_text("".join(f"{name}=={version}\n" for name, version in before.items()))
+            # deepspeed's build looks at the torch that is installed, so it cannot be built apart from it
+            pip("--no-build-isolation", "--constraint", str(as_they_are), *NEEDED)
+        pip("--no-deps", *WITHOUT_THEIR_NEEDS)
+    except subprocess.CalledProcessError as error:
+        print(
+            f"trlX was not installed ({reason(error.stderr)}). The course goes on with its built-in engine."
         )
-        pip("--no-deps", *WITHOUT_THEIR_NEEDS, why="PyPI cannot be reached")
+        return False
+    importlib.invalidate_caches()  # so that this process finds it too, without a restart
     after = versions()
-    replaced = {name: (old, after.get(name)) for name, old in before.items() if after.get(name) != old}
-    if replaced:
-        raise CourseError(f"installing trlX replaced {replaced}: please report this")
-    if not importable():
-        raise CourseError(
-            "trlX was installed but cannot be imported; `python -c 'import helpers.trlx_bridge'` shows why"
-        )
-    added = len(after) - len(before)
-    print(f"trlX {installed()}: {added} packages added, none replaced, {time.monotonic() - began:.0f} s.")
+    replaced = [name for name, version in before.items() if after.get(name) != version]
+    print(
+        f"trlX {installed()}: {len(after) - len(before)} packages added, "
+        f"{', '.join(replaced) or 'none'} replaced, {time.monotonic() - began:.0f} s."
+    )
+    return True
 
 
 def importable() -> bool:
@@ -94,12 +90,15 @@ def versions() -> dict[str, str]:
     return {entry["name"]: entry["version"] for entry in json.loads(listed)}
 
 
-def pip(*arguments: str, why: str) -> None:
+def pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True)
-    if result.returncode:
-        lines = [line for line in result.stderr.splitlines() if line.strip()]
-        detail = next((line for line in reversed(lines) if "rror" in line or "fatal" in line), "pip failed")
-        raise CourseError(
-            f"trlX was not installed ({why}: {detail.strip()[:160]}); the course goes on with its built-in engine."
-        )
+    subprocess.run(command, capture_output=True, text=True, check=True)
+
+
+def reason(pip_says: str) -> str:
+    """The one line of pip's that tells most, in our words where it is the usual one."""
+    if "Could not resolve host" in pip_says or "unable to access" in pip_says:
+        return "github.com cannot be reached"
+    lines = [line.strip() for line in pip_says.splitlines()]
+    telling = [line for mark in ("fatal:", "ERROR:") for line in lines if line.startswith(mark)]
+    return telling[0][:200] if telling else "pip failed"

@@ -71,6 +71,7 @@ def test_the_ratio_is_1_on_the_first_minibatch(finished):
 def test_the_reference_never_changes(finished):
     trainer, before, _ = finished
     assert torch.equal(reference_logits(trainer.policy), before.logits)
+    assert trainer.history.rounds[1]["kl"] != 0 and trainer.history.evals[-1]["kl"] != 0
 
 
 def test_only_the_top_blocks_and_the_final_norm_learn(finished):

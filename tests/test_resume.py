@@ -67,13 +67,13 @@ def test_resuming_with_another_configuration_is_refused(tmp_path):
 
 
 def test_a_finished_run_can_be_extended(tmp_path):
-    small_run(tmp_path)
-    longer = small_run(
-        tmp_path, changes={"train": {"total_steps": 12, "resume_from_checkpoint": str(tmp_path)}}
-    )
-    assert without_times(longer.history) == without_times(
-        small_run(tmp_path / "at once", changes={"train": {"total_steps": 12}}).history
-    )
+    """To the same history as at once; scaled rewards need the moments of all that came before."""
+    scaled = {"scale_reward": "running"}
+    small_run(tmp_path, changes={"method": scaled})
+    further = {"total_steps": 12, "resume_from_checkpoint": str(tmp_path)}
+    longer = small_run(tmp_path, changes={"method": scaled, "train": further})
+    at_once = small_run(tmp_path / "at once", changes={"method": scaled, "train": {"total_steps": 12}})
+    assert without_times(longer.history) == without_times(at_once.history)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):

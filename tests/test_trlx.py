@@ -97,7 +97,11 @@ def test_the_adaptive_kl_penalty(kl):
 @pytest.fixture(scope="module")
 def sampled(tmp_path_factory):
     """A trlX trainer after some updates, with a new round of rollouts in its store."""
-    changes = {"train": {"total_steps": 12}, "method": {"gen_kwargs": {"max_new_tokens": 24}}}
+    method = {
+        "chunk_size": 16,
+        "gen_kwargs": {"max_new_tokens": 24},
+    }  # of several chunks trlX averages the root of the KL
+    changes = {"train": {"total_steps": 12}, "method": method}
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PPO_RUN_ENGINE", "trlx")
         trainer = small_run(tmp_path_factory.mktemp("trlx"), changes=changes)
@@ -157,7 +161,7 @@ def test_difference_trlx_reports_kl_over_the_prompt_too(sampled):
         log_ratio = rollout.logprobs[:length] - reference[start : start + length]
         over_response.append((log_ratio.exp() - 1 - log_ratio).sum().item())
     reported = sampled.mean_kl  # trlX's own figure for this round
-    assert reported > 1.01 * sum(over_response) / len(over_response)
+    assert reported > sum(over_response) / len(over_response) + 1e-3  # what the prompts' tokens add
     assert sampled.history.rounds[-1]["kl"] != pytest.approx(reported, rel=0.01)
 
 
