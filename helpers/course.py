@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 import tempfile
 import threading
 from dataclasses import dataclass
@@ -200,6 +201,11 @@ def missing_parts(folder: Path) -> list[str]:
         if not any(folder.glob(f"{name}/model*.safetensors")):  # a big model is saved in several files
             missing.append(f"{name}/model.safetensors")
     return sorted(missing)
+
+
+def on_colab() -> bool:
+    """Whether this is one of Google Colab's machines; the Setup cell, which comes before any import, asks the same."""
+    return "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ
 
 
 def has_gpu() -> bool:
