@@ -65,12 +65,12 @@ def read_place(root: Path = ROOT) -> Place:
     return Place(**tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["course"])
 
 
-def badge_line(notebook_name: str, place: Place | None = None) -> str:
-    """The first line of a notebook, such as "01_install.ipynb": its Colab badge, or a sentence before publishing."""
+def badge_line(notebook: str, place: Place | None = None) -> str:
+    """The first line of a notebook, such as "notebooks/01_install.ipynb": its Colab badge, or a sentence before publishing."""
     place = place or read_place()
     if not place.repository:
         return UNPUBLISHED
-    address = f"https://colab.research.google.com/github/{place.repository}/blob/{place.branch}/notebooks/{notebook_name}"
+    address = f"https://colab.research.google.com/github/{place.repository}/blob/{place.branch}/{notebook}"
     return f"[![Open In Colab]({BADGE})]({address})"
 
 
@@ -97,9 +97,10 @@ def publish(place: Place, root: Path = ROOT) -> list[Path]:
     Raises:
         CourseError: a notebook without a badge line or Setup cell, or a README without the badge's markers.
     """
-    paths = [root / "pyproject.toml", root / "README.md", *sorted((root / "notebooks").glob("*.ipynb"))]
+    notebooks = [*sorted(root.glob("notebooks/*.ipynb")), *sorted(root.glob("tests/*.ipynb"))]
+    paths = [root / "pyproject.toml", root / "README.md", *notebooks]
     old = {path: path.read_text(encoding="utf-8") for path in paths}
-    new = {path: stamp(path.name, text, place) for path, text in old.items()}
+    new = {path: stamp(path.relative_to(root).as_posix(), text, place) for path, text in old.items()}
     changed = [path for path in paths if new[path] != old[path]]
     for path in changed:
         atomic_write(path, new[path])
@@ -126,7 +127,7 @@ def stamp_pyproject(text: str, place: Place) -> str:
 
 def stamp_readme(text: str, place: Place) -> str:
     """README.md's text with the first notebook's badge between the markers."""
-    block = f"{README_START}\n{badge_line('01_install.ipynb', place)}\n{README_END}"
+    block = f"{README_START}\n{badge_line('notebooks/01_install.ipynb', place)}\n{README_END}"
     text, found = re.subn(re.escape(README_START) + r"\n.*\n" + re.escape(README_END), block, text)
     if found != 1:
         raise CourseError(f"README.md: expected one place for the badge, these three lines:\n{block}")

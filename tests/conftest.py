@@ -74,7 +74,7 @@ def make_notebook():
         from helpers.publish import badge_line, setup_cell
 
         cells = [
-            nbformat.v4.new_markdown_cell(f"{badge_line(path.name)}\n\n# A title: café"),
+            nbformat.v4.new_markdown_cell(f"{badge_line(f'notebooks/{path.name}')}\n\n# A title: café"),
             *[nbformat.v4.new_code_cell(source) for source in (setup_cell(), *sources)],
         ]
         path.parent.mkdir(parents=True, exist_ok=True)

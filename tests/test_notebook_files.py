@@ -47,7 +47,7 @@ def test_one_title(notebook):
 
 
 def test_badge_and_setup_are_the_courses_own(path, notebook):
-    assert notebook.cells[0].source.splitlines()[0] == publish.badge_line(path.name)
+    assert notebook.cells[0].source.splitlines()[0] == publish.badge_line(f"notebooks/{path.name}")
     assert notebooks.code_cells(notebook)[0].source == publish.setup_cell()
 
 

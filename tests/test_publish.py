@@ -23,6 +23,8 @@ def copy(tmp_path, make_notebook):
     folder = tmp_path / "copy"
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
     shutil.copy(ROOT / "pyproject.toml", folder)
+    (folder / "tests").mkdir()
+    shutil.copy(ROOT / "tests" / "colab_gpu.ipynb", folder / "tests")
     (folder / "README.md").write_text(README)
     publish.publish(Place(), folder)  # the course itself may be published already
     (folder / "helpers").symlink_to(ROOT / "helpers")
@@ -50,11 +52,10 @@ def test_everything_agrees_and_comes_off_again(copy):
     changed = publish.publish(HERE, copy)
     assert set(changed) == set(before)
     assert publish.read_place(copy) == HERE
-    for path in (copy / "notebooks").glob("*.ipynb"):
+    for path in [*copy.glob("notebooks/*.ipynb"), *copy.glob("tests/*.ipynb")]:
         notebook = nbformat.read(path, as_version=4)
-        address = (
-            f"https://colab.research.google.com/github/octocat/rlhf-course/blob/stable/notebooks/{path.name}"
-        )
+        place = f"{path.parent.name}/{path.name}"
+        address = f"https://colab.research.google.com/github/octocat/rlhf-course/blob/stable/{place}"
         assert notebook.cells[0].source.splitlines()[0].endswith(f"({address})")
         assert (
             'REPOSITORY = "octocat/rlhf-course"\nBRANCH = "stable"\n'
@@ -81,8 +82,8 @@ def test_outputs_and_hash_survive(copy):
 
 
 def test_unpublished_links_nowhere():
-    assert "http" not in publish.badge_line("01_install.ipynb", Place())
-    assert "make publish REPO=owner/name" in publish.badge_line("01_install.ipynb", Place())
+    assert "http" not in publish.badge_line("notebooks/01_install.ipynb", Place())
+    assert "make publish REPO=owner/name" in publish.badge_line("notebooks/01_install.ipynb", Place())
     assert publish.setup_cell(Place()) == publish.SETUP
 
 
