@@ -18,7 +18,7 @@ course: $(READY)  ## run all notebooks in order, without a browser
 test: $(READY)  ## run every test, and every notebook with a tenth of the training
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \
 	RLHF_SCALE=tiny RLHF_BUDGET=0.1 RLHF_OUT="$$out" OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
-	$(VENV) -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	$(VENV) -m pytest -rs -n 2 --dist loadfile --no-loadscope-reorder \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout 600 \
 		--ignore tests/colab_gpu.ipynb tests notebooks
 

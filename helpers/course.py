@@ -386,10 +386,12 @@ def in_range(version: str, ranges: str) -> bool:
 
 
 def check_engine() -> Check:
-    """What does the reinforcement learning."""
+    """What does the reinforcement learning; trlX can be installed and yet not start."""
     try:
         from helpers import engine
 
+        if engine.uses_trlx():
+            import helpers.trlx_bridge  # noqa: F401
         return Check("engine", engine.describe(), True)
     except (ImportError, CourseError) as error:
         return Check("engine", "cannot start", False, str(error))

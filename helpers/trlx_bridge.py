@@ -13,7 +13,8 @@ which a run meets it, with the place that mends it:
 7. saves that load as random weights                                Run.save_pretrained
 8. checkpoints that cannot be written, and begin again at step 0    CourseTrainer.learn, Run.save_checkpoint_if_due
 
-Each says "Until:" how to see that trlX no longer needs it. `python -m helpers trlx` installs the commit this was tried with.
+"Until" says at each place how to see that trlX no longer needs it. `python -m helpers trlx` installs the commit this was tried
+with.
 """
 
 import logging
@@ -141,20 +142,23 @@ class HistoryTracker(GeneralTracker):
 
 @register_trainer
 class CourseTrainer(Run, AcceleratePPOTrainer):
-    """trlX's PPO trainer; what `Run` defines (evaluate, generate, save_pretrained) comes before trlX's."""
+    """trlX's PPO trainer; what `Run` defines (evaluate, generate, save_pretrained) comes before trlX's.
+
+    Until, for evaluate: two trlX evaluations of one policy give the same rewards. Until, for save_pretrained:
+    `AutoModelForCausalLM.from_pretrained` gives back the logits of a model that trlX saved (CarperAI/trlx issue 600).
+    """
 
     engine = "trlX"
 
     def __init__(self, config, reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners):
         self.iter_count = self.resumed_at = 0
         super().__init__(config, reward_fn=self.judge, stop_sequences=stop_sequences)
-        config.train.trainer_kwargs = {}  # whom they were for has them
+        config.train.trainer_kwargs = {}  # read by now, and nothing that a checkpoint could hold
         if self.accelerator.num_processes > 1:
             raise CourseError("the bridge to trlX runs in one process; start it without `accelerate launch`")
         self.accelerator.trackers.append(HistoryTracker(self.record))
-        self.tokenizer = load_tokenizer(
-            config
-        )  # trlX's has a made-up <sep>, which no saved model should have
+        # trlX's own has a made-up <sep>, which would be saved with the model
+        self.tokenizer = load_tokenizer(config)
         self.scores, self.outputs = [], []  # of this round's rollouts
         self.prepare(reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners)
         config.train.save_best = False  # `Run` does; trlX forgets the best reward when it resumes
@@ -362,7 +366,10 @@ def train(
 
 
 def settings_for_trlx(config: TRLConfig) -> dict:
-    """The configuration as trlX takes it: our trainer, no login, a padding token that exists."""
+    """The configuration as trlX takes it: our trainer, no login, a padding token that exists.
+
+    Until, for the login: trlX's default for `train.tracker` asks for none.
+    """
     settings = config.to_dict()
     settings["train"] |= dict(trainer="CourseTrainer", tracker=None)
     settings["tokenizer"]["tokenizer_extra_configs"] |= dict(pad_token=load_tokenizer(config).pad_token)

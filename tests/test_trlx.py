@@ -5,14 +5,16 @@ import warnings
 import pytest
 import torch
 import yaml
+from accelerate.utils import set_seed
 from conftest import TRLX_COMMAND
-from ppo_run import MODEL, PROMPTS, count_the, small_config, small_run
+from ppo_run import MODEL, PROMPTS, count_the, engine_train, small_config, small_run
 from transformers import AutoTokenizer
 
 from helpers import engine, trlx_install
 from helpers.errors import CourseError
 from helpers.ppo import loss
-from helpers.ppo.config import TRLConfig, default_ppo_config
+from helpers.ppo.config import OptimizerConfig, TRLConfig, default_ppo_config
+from helpers.ppo.policy import Policy
 
 if not trlx_install.installed():
     pytest.skip(f"trlX is not installed here: {TRLX_COMMAND}", allow_module_level=True)
@@ -20,6 +22,7 @@ if not trlx_install.installed():
 from helpers import trlx_bridge  # isort: skip  (first: without it trlX cannot be imported beside today's peft)
 from trlx.data import default_configs
 from trlx.data.configs import TRLConfig as TrlxConfig
+from trlx.data.ppo_types import PPORLBatch
 from trlx.models.modeling_ppo import AdaptiveKLController
 from trlx.utils.modeling import logprobs_of_labels, whiten
 
@@ -174,6 +177,39 @@ def test_difference_trlx_averages_the_ratio_s_kl_over_padding(method, batch):
     assert stats["policy/approx_kl"] == pytest.approx(
         over_tokens.item() * batch["mask"].mean().item(), abs=1e-6
     )
+
+
+def test_difference_trlx_takes_the_end_of_a_text_for_padding(sampled):
+    """GPT-2 has no padding token, and trlX pads with the EOS: a sampled EOS counts as padding, and is not learned."""
+    eos = sampled.tokenizer.eos_token_id
+    query, response = torch.tensor([[5, 6, 7]]), torch.tensor([[8, 9, eos]])
+    numbers = [torch.zeros(1, 3) for _ in range(3)]
+    _, stats = sampled.loss(PPORLBatch(query, response, *numbers))
+    assert stats["padding_percentage"].item() == pytest.approx(1 / 3)
+    _, mask, _ = sampled.sampler.finish(response)
+    assert mask.sum() == 3  # ours
+
+
+def test_difference_trlx_adds_up_the_means_of_micro_batches(tmp_path, monkeypatch):
+    """Four micro-batches make trlX's step four times as long where the optimizer is plain SGD. Ours stays the same."""
+
+    def step_of_the_value_head(engine_name, size) -> float:
+        monkeypatch.setenv("PPO_RUN_ENGINE", engine_name)
+        folder = tmp_path / f"{engine_name}{size}"
+        method = dict(cliprange_value=100.0, num_rollouts=8)
+        config = small_config(folder, train=dict(total_steps=1, minibatch_size=size), method=method)
+        config.optimizer = OptimizerConfig("sgd", dict(lr=1e-2))
+        config.model.num_layers_unfrozen = 0  # the value head alone learns
+        set_seed(config.train.seed)
+        before = Policy.from_pretrained(MODEL, 0).v_head[2].bias.item()
+        trainer = engine_train()(reward_fn=count_the, prompts=PROMPTS, eval_prompts=PROMPTS, config=config)
+        return trainer.policy.v_head[2].bias.item() - before
+
+    theirs, ours = (
+        step_of_the_value_head(name, 2) / step_of_the_value_head(name, 8) for name in ("trlx", "builtin")
+    )
+    assert theirs == pytest.approx(4, rel=0.01)
+    assert ours == pytest.approx(1, rel=0.01)
 
 
 # ------------------------------------------------------------------------------------ configuration
