@@ -9,7 +9,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
 from helpers.errors import CourseError
-from helpers.monitor import BLUE, ORANGE
+from helpers.palette import BLUE, ORANGE
 
 PALE = "#E5E5E5"  # padding, beside BLUE for text and ORANGE for its end
 

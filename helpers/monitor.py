@@ -1,6 +1,6 @@
 """Watching a run: a progress bar everywhere, a live figure in notebooks, a summary and a verdict in plain words.
 
-The monitor only reads the trainer's history; no trainer draws.
+The monitor reads the trainer's history, and its Stop button calls `trainer.stop()`; no trainer draws.
 """
 
 import sys
@@ -9,8 +9,12 @@ import time
 import matplotlib.pyplot as plt
 from tqdm import tqdm
 
-# Okabe and Ito's colour-blind-safe palette (jfly.uni-koeln.de/color)
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+from helpers.palette import BLUE, GREEN, ORANGE
+from helpers.verdict import column, summary, verdict
+from helpers.widgets.html import escape, table
+
+REDRAW_SECONDS = 0.5
+"""At most twice a second: nbval gives up on cells with thousands of messages."""
 
 
 class Monitor:
@@ -18,39 +22,100 @@ class Monitor:
 
     def start(self, trainer) -> None:
         self.began = time.perf_counter()
-        self.figure, self.axes, self.handle = None, None, None
-        self.draw_at = 0.0
-        if in_notebook():
-            from IPython.display import display
-
-            self.figure, self.axes = plt.subplots(1, 3, figsize=(12, 3), layout="constrained")
-            plt.close(self.figure)
-            self.handle = display(self.figure, display_id=True)
+        self.live = Live(trainer) if in_notebook() else None
         self.bar = tqdm(total=trainer.total_steps, unit="step", file=sys.stdout, mininterval=0.5)
 
     def progress(self, trainer) -> None:
-        history = trainer.history
-        if history.rounds:
-            latest = history.rounds[-1]
+        if trainer.history.rounds:
+            latest = trainer.history.rounds[-1]
             self.bar.set_postfix_str(f"reward {latest['reward']:.2f}, KL {latest['kl']:.1f}", refresh=False)
         self.bar.update(trainer.step - self.bar.n)
-        if self.handle and time.perf_counter() > self.draw_at:
-            self.draw(history)
-
-    def draw(self, history) -> None:
-        """Redraw in place: at most twice a second, and never more than a tenth of the run's time."""
-        began = time.perf_counter()
-        draw_history(history, self.axes)
-        self.handle.update(self.figure)
-        took = time.perf_counter() - began
-        self.draw_at = began + max(0.5, 10 * took)
+        if self.live:
+            self.live.progress()
 
     def end(self, trainer) -> None:
         self.bar.close()
-        if self.handle:
-            self.draw(trainer.history)
+        if self.live:
+            self.live.end()
         for line in summary(trainer.history, time.perf_counter() - self.began):
             print(line)
+
+
+class Live:
+    """What a notebook shows while a run goes on: a Stop button, one figure, and samples, all updated in place."""
+
+    def __init__(self, trainer):
+        from IPython.display import HTML, display
+        from ipywidgets import Button
+
+        self.trainer, self.began, self.redraw_at, self.html = trainer, time.perf_counter(), 0.0, HTML
+        self.button = Button(description="Stop training")
+        self.button.on_click(self.stop)
+        display(self.button)
+        self.figure, self.axes = plt.subplots(1, 4, figsize=(14, 3), layout="constrained")
+        plt.close(self.figure)
+        self.figure_shown = display(self.figure, display_id=True)
+        self.text_shown = display(HTML("Before the first round ..."), display_id=True)
+        self.events = Events()
+
+    def stop(self, button) -> None:
+        button.disabled, button.description = True, "Stopping ..."
+        self.trainer.stop()
+
+    def progress(self) -> None:
+        """Take clicks, and redraw: never more than a tenth of the run's time."""
+        now = time.perf_counter()
+        if now < self.redraw_at:
+            return
+        self.events.take()
+        self.draw(self.time_left(now))
+        self.redraw_at = now + max(REDRAW_SECONDS, 10 * (time.perf_counter() - now))
+
+    def draw(self, heading: str) -> None:
+        draw_history(self.trainer.history, self.axes)
+        self.figure_shown.update(self.figure)
+        self.text_shown.update(self.html(page(heading, self.trainer)))
+
+    def time_left(self, now: float) -> str:
+        done, total = self.trainer.step, self.trainer.total_steps
+        if not done:
+            return f"step 0 of {total}"
+        seconds = (now - self.began) / done * (total - done)
+        return f"step {done} of {total}, about {seconds // 60:.0f}:{seconds % 60:02.0f} left"
+
+    def end(self) -> None:
+        self.events.close()
+        self.button.disabled = True
+        self.button.description = "Stopped" if self.trainer.step < self.trainer.total_steps else "Done"
+        self.draw(f"step {self.trainer.step} of {self.trainer.total_steps}")
+
+
+class Events:
+    """Lets a click through to the kernel while a cell runs: Jupyter would keep it until the cell has ended."""
+
+    def __init__(self):
+        from jupyter_ui_poll import ui_events
+
+        self.wrapper = ui_events()
+        self.poll = self.wrapper.__enter__()
+
+    def take(self) -> None:
+        self.poll(10)
+
+    def close(self) -> None:
+        self.wrapper.__exit__(None, None, None)
+
+
+def page(heading: str, trainer) -> str:
+    """HTML of where the run is, its health so far, and its latest held-out samples."""
+    rows = [
+        {"reward": row["reward"], "prompt": row["prompt"], "continuation": row["output"]}
+        for row in trainer.eval_samples[:4]
+    ]
+    health = "<br>".join(escape(line) for line in verdict(trainer.history))
+    evaluated = trainer.history.evals[-1]["step"] if trainer.history.evals else 0
+    samples = table(rows, f"samples for held-out prompts, at step {evaluated}") if rows else ""
+    return f"<p>{escape(heading)}</p><p>{health}</p>{samples}"
 
 
 def in_notebook() -> bool:
@@ -61,13 +126,13 @@ def in_notebook() -> bool:
 
 
 def draw_history(history, axes) -> None:
-    """Reward, KL and losses against optimizer steps on three axes."""
+    """Reward, KL, losses and entropy against optimizer steps on four axes."""
     for axis in axes:
         axis.clear()
         axis.set_xlabel("optimizer step")
         axis.spines[["top", "right"]].set_visible(False)
     rounds, evals, updates = history.rounds, history.evals, history.updates
-    reward, kl, losses = axes
+    reward, kl, losses, entropy = axes
     reward.set_title("mean reward")
     reward.plot(column(rounds, "step"), column(rounds, "reward"), color=BLUE, label="rollouts")
     reward.plot(
@@ -81,113 +146,15 @@ def draw_history(history, axes) -> None:
     losses.plot(
         column(updates, "step"), column(updates, "value_loss"), color=GREEN, linestyle="--", label="value"
     )
-    for axis in axes:
+    entropy.set_title("entropy, nats a token")
+    entropy.plot(column(updates, "step"), column(updates, "entropy"), color=BLUE)
+    for axis in (reward, kl, losses):
         axis.legend(frameon=False)
 
 
 def plot_history(history):
     """A new figure of a finished run; see `draw_history`."""
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3), layout="constrained")
+    figure, axes = plt.subplots(1, 4, figsize=(14, 3), layout="constrained")
     draw_history(history, axes)
     plt.close(figure)
     return figure
-
-
-def column(rows: list[dict], name: str) -> list:
-    return [row[name] for row in rows]
-
-
-def summary(history, seconds: float) -> list[str]:
-    """What a run did, in a few lines; the verdict is the last of them."""
-    lines = []
-    if history.evals and history.updates:
-        first, last = history.evals[0], history.evals[-1]
-        lines.append(
-            f"{history.updates[-1]['step']} steps in {seconds:.0f} s. Held-out reward {first['reward/mean']:.2f} -> "
-            f"{last['reward/mean']:.2f}, KL {last['kl']:.1f} nats a sample, {last['distinct']:.0%} distinct outputs."
-        )
-    return lines + verdict(history)
-
-
-def verdict(history) -> list[str]:
-    """The run's health in plain words: one line per sign, each starting with "ok" or "look"."""
-    if len(history.rounds) < 2:
-        return ["look: too short a run to judge; let it make at least two rounds of rollouts"]
-    return [
-        ("ok:   " if fine else "look: ") + text
-        for fine, text in [
-            judge_reward(column(history.rounds, "reward")),
-            judge_kl(column(history.rounds, "kl")),
-            judge_ratio(column(history.updates, "ratio"), column(history.updates, "clipfrac")),
-            judge_variety(column(history.rounds, "distinct"), column(history.updates, "entropy")),
-        ]
-    ]
-
-
-def judge_reward(rewards: list[float]) -> tuple[bool, str]:
-    quarter = max(1, len(rewards) // 4)
-    start, middle, end = (
-        mean(rewards[:2]),
-        mean(rewards[-2 * quarter : -quarter]),
-        mean(rewards[-quarter:]),
-    )
-    span = f"reward went from {start:.2f} to {end:.2f}"
-    if end < start - 0.02:
-        return False, f"{span}: it falls. Lower the learning rate, and print some samples with their rewards"
-    if end - start < 0.02:
-        return (
-            False,
-            f"{span}: it has not moved. More steps or a higher learning rate; is the reward ever high?",
-        )
-    if len(rewards) >= 8 and end - middle < 0.1 * (end - start):
-        return True, f"{span} and has levelled off: more steps of the same will not add much"
-    return True, f"{span}"
-
-
-def judge_kl(kls: list[float]) -> tuple[bool, str]:
-    last = mean(kls[-2:])
-    if min(kls) < -0.5:
-        return False, (
-            f"KL fell to {min(kls):.1f} nats. A true KL is never negative: the samples do not come from the policy as it is "
-            "scored. Set top_k=0 and top_p=1, and the same temperature everywhere"
-        )
-    if last > 10:
-        return (
-            False,
-            f"KL is {last:.1f} nats a sample: the policy has left the language it started from. Raise beta",
-        )
-    return True, f"KL is {last:.1f} nats a sample: the policy still writes like the model it started from"
-
-
-def judge_ratio(ratios: list[float], clipfracs: list[float]) -> tuple[bool, str]:
-    if abs(ratios[0] - 1) > 1e-3:
-        return (
-            False,
-            f"the first ratio is {ratios[0]:.4f}, not 1: rollout and update disagree about the same tokens",
-        )
-    clipped = mean(clipfracs[-16:])
-    if clipped > 0.3:
-        return (
-            False,
-            f"{clipped:.0%} of the tokens hit the clip range: steps are too large. Lower the learning rate",
-        )
-    return True, f"the ratio starts at 1 and {clipped:.0%} of the tokens hit the clip range"
-
-
-def judge_variety(distinct: list[float], entropies: list[float]) -> tuple[bool, str]:
-    if distinct[-1] < 0.8:
-        return (
-            False,
-            f"only {distinct[-1]:.0%} of the outputs are distinct: the policy repeats itself. Raise beta",
-        )
-    kept = entropies[-1] / entropies[0]
-    if kept < 0.4:
-        return (
-            False,
-            f"entropy is down to {kept:.0%} of what it was: the policy is narrowing. Raise beta, or stop earlier",
-        )
-    return True, f"{distinct[-1]:.0%} of the outputs are distinct and entropy is {kept:.0%} of what it was"
-
-
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)

@@ -19,6 +19,7 @@ with.
 
 import logging
 import warnings
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -108,6 +109,12 @@ class PolicyForTrlx(nn.Module):
         return self.policy.reference
 
     def forward(self, input_ids, attention_mask, position_ids=None, return_dict=True) -> Output:
+        limit = self.base_model.config.max_position_embeddings
+        if input_ids.shape[1] > limit:
+            raise CourseError(
+                f"a prompt and its response have {input_ids.shape[1]} tokens, and the model has {limit} positions. trlX tokenises "
+                "responses anew, which can make them longer: lower max_new_tokens, or shorten the prompts."
+            )
         hidden = hidden_states(self.base_model, input_ids, attention_mask)
         logits = self.base_model.get_output_embeddings()(hidden)
         return Output(logits, self.policy.v_head(hidden).squeeze(-1))
@@ -151,7 +158,8 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
     engine = "trlX"
 
     def __init__(self, config, reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners):
-        self.iter_count = self.resumed_at = 0
+        self.iter_count = self.resumed_at = self.micro_batches = 0
+        self.learning = False
         super().__init__(config, reward_fn=self.judge, stop_sequences=stop_sequences)
         config.train.trainer_kwargs = {}  # read by now, and nothing that a checkpoint could hold
         if self.accelerator.num_processes > 1:
@@ -161,6 +169,8 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         self.tokenizer = load_tokenizer(config)
         self.scores, self.outputs = [], []  # of this round's rollouts
         self.prepare(reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners)
+        self.refuse_padding_in_prompts()
+        self.sampler.temperature = 1.0  # that of trlX's log-probabilities, however it samples
         config.train.save_best = False  # `Run` does; trlX forgets the best reward when it resumes
 
     step = property(lambda self: self.iter_count, lambda self, step: setattr(self, "iter_count", step))
@@ -175,6 +185,16 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         self.policy = load_policy(config)
         return PolicyForTrlx(self.policy)
 
+    def refuse_padding_in_prompts(self) -> None:
+        """trlX takes the padding token for padding wherever it stands: it would sample from one text and learn another."""
+        for name, prompts in [("prompts", self.prompts), ("eval_prompts", self.eval_prompts)]:
+            for index, tokens in enumerate(prompts.tokens):
+                if self.tokenizer.pad_token_id in tokens:
+                    raise CourseError(
+                        f"{name}[{index}] holds {self.tokenizer.pad_token!r}, which trlX takes for padding (without prompts it "
+                        "starts from just that). Give prompts of ordinary words, or set RLHF_ENGINE=builtin."
+                    )
+
     def setup_optimizer(self):
         """torch's, as trlX makes it; but what does not fit is said in words."""
         return make_optimizer(self.config, self.policy.trainable().values())
@@ -187,15 +207,14 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
 
         Until: a resumed trlX run ends with the history of a run that was never interrupted.
         """
-        self.tell("start")
-        try:
+        with self.told():
             if self.resume():
                 self.resumed_at = self.step
             if self.step < self.total_steps:
+                self.learning = True
                 super().learn()
                 self.save_checkpoint_if_due()
-        finally:
-            self.tell("end")
+        self.learning = False
         self.model = self.policy.base_model  # as transformers knows it: what readers expect of trainer.model
 
     def evaluate(self) -> dict:
@@ -213,6 +232,11 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         self.scores, self.outputs, self.model.ref_logprobs = [], [], []
         self.prompt_iterator = self.prompt_batches(num_rollouts)
         super().make_experience(num_rollouts, self.step)
+        if not any(self.outputs):
+            raise CourseError(
+                "every sample of this round is empty: the policy ends its texts at once. Does the reward pay for silence, or do "
+                "stop_sequences cut everything? gen_kwargs=dict(min_new_tokens=1) forbids an early end."
+            )
         kl, lengths = self.kl_of_rollouts()
         scores = torch.tensor(self.scores)
         self.history.rounds.append(
@@ -232,14 +256,30 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
 
         Until: trlX's `make_experience` and `evaluate` give the reward function the same text.
         """
+        tokens = tokenizer(outputs)["input_ids"]
         samples, outputs = (
             [text.removesuffix(tokenizer.eos_token) for text in texts] for texts in (samples, outputs)
         )
         given = score(self.sampler.reward_fn, samples, prompts, outputs, tokenizer=tokenizer, **metadata)
-        self.scores += [sum(reward) if isinstance(reward, list) else reward for reward in given]
+        totals = [sum(reward) if isinstance(reward, list) else reward for reward in given]
+        self.refuse_to_scale_by_nothing(totals)
+        self.scores += totals
         self.outputs += outputs
         self.tell("progress")
+        if isinstance(
+            given[0], list
+        ):  # trlX has no place for more rewards than tokens: the last token gets the rest
+            given = [fold(rewards, max(1, len(ids))) for rewards, ids in zip(given, tokens, strict=True)]
         return given
+
+    def refuse_to_scale_by_nothing(self, scores: list[float]) -> None:
+        """trlX divides by the deviation of the first rewards; where there is none, every weight would be lost."""
+        scaled = self.config.method.scale_reward in ("ref", "running")
+        if scaled and not self.history.rounds and not self.scores and len(set(scores)) == 1:
+            raise CourseError(
+                f"all {len(scores)} rewards of the first chunk are {scores[0]}: there is no spread to scale by. "
+                'Set method.scale_reward to "ignored", or look at the reward function.'
+            )
 
     def kl_of_rollouts(self) -> tuple[Tensor, Tensor]:
         """(N,) KL in nats and (N,) length in tokens of the rollouts in the store.
@@ -259,23 +299,21 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
     def loss(self, batch):
         """trlX's loss; the entropy, for the monitor, comes from the same logits.
 
-        Raises:
-            CourseError: no response has a token. trlX divides by their number, and every weight would be NaN.
+        A micro-batch of empty responses has a loss of 0: trlX divides by its tokens, and every weight would be NaN.
         """
         start, length = batch.query_tensors.shape[1] - 1, batch.rewards.shape[1]
         mask = (batch.response_tensors != self.tokenizer.pad_token_id)[:, :length].to(self.accelerator.device)
-        if not mask.any():
-            raise CourseError(
-                "every response of a batch is empty: the policy ends its texts at once. Does the reward pay for silence? "
-                "gen_kwargs=dict(min_new_tokens=1) forbids it; a larger train.minibatch_size helps where it is chance."
-            )
-        seen = []
-        hook = self.model.register_forward_hook(lambda model, given, output: seen.append(output.logits))
+        seen: list[Output] = []
+        hook = self.model.register_forward_hook(lambda model, given, output: seen.append(output))
         try:
             objective, stats = super().loss(batch)
         finally:
             hook.remove()
-        distribution = loss.log_distribution(seen[0].detach()[:, start : start + length])
+        if not mask.any():
+            return 0.0 * (seen[0].logits.sum() + seen[0].value.sum()), dict.fromkeys([*stats, "entropy"], 0.0)
+        self.micro_batches += 1
+        self.lr = self.opt.param_groups[0]["lr"]  # trlX logs that of the next step
+        distribution = loss.log_distribution(seen[0].logits.detach()[:, start : start + length])
         return objective, stats | {"entropy": loss.masked_mean(loss.entropy(distribution), mask)}
 
     def record(self, stats: dict) -> None:
@@ -292,10 +330,12 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
             self.history.rounds[-1]["seconds_update"] += seconds
             names = dict(loss="losses/total_loss", policy_loss="losses/policy_loss", ratio="ratio")
             names |= dict(value_loss="losses/value_loss", clipfrac="policy/clipfrac", entropy="entropy")
-            names |= dict(approx_kl="policy/approx_kl", lr="learning_rate_group_0")
-            self.history.updates.append(
-                {"step": self.step, **{name: stats[theirs] for name, theirs in names.items()}}
-            )
+            names |= dict(approx_kl="policy/approx_kl")
+            # trlX divides by the micro-batches of a whole batch, also where the last batch has fewer
+            share = self.num_mb / max(1, self.micro_batches)
+            means = {name: share * stats[theirs] for name, theirs in names.items()}
+            self.history.updates.append({"step": self.step, **means, "lr": self.lr})
+            self.micro_batches = 0
             self.tell("progress")
         if "reward/mean" in stats:
             ours = ("reward/mean", "kl", "length", "distinct")
@@ -305,6 +345,12 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         """The end of a round, where a checkpoint is exact."""
         self.save_checkpoint_if_due()
         super().post_epoch_callback()
+
+    def save_pretrained(self, directory=None, **kwargs):
+        """`Run`'s; but not where trlX's loop would put a model into a checkpoint that is not whole."""
+        if self.learning and directory and Path(directory).parent.name.startswith("checkpoint_"):
+            return None
+        return super().save_pretrained(directory)
 
     def save(self, directory=None, **kwargs) -> None:
         """Not trlX's, which fails on GPT-2's tied embedding and could not be resumed: see `post_epoch_callback`.
@@ -324,10 +370,19 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
 
     def restore(self, progress: dict) -> None:
         super().restore(progress)
-        mean, std, var, self.running_moments.count = progress["running_moments"]
-        moments = self.running_moments
-        moments.mean, moments.std, moments.var = (torch.tensor(x) for x in (mean, std, var))
-        self.ref_mean, self.ref_std = (None if x is None else torch.tensor(x) for x in progress["ref_scores"])
+        device, moments = self.accelerator.device, self.running_moments
+        *numbers, moments.count = progress["running_moments"]
+        moments.mean, moments.std, moments.var = (torch.tensor(x, device=device) for x in numbers)
+        self.ref_mean, self.ref_std = (
+            None if x is None else torch.tensor(x, device=device) for x in progress["ref_scores"]
+        )
+
+
+def fold(rewards: list[float], tokens: int) -> list[float]:
+    """At most one reward per token, what exceeds them added to the last."""
+    return (
+        rewards[:tokens] if len(rewards) <= tokens else [*rewards[: tokens - 1], sum(rewards[tokens - 1 :])]
+    )
 
 
 def train(
@@ -358,6 +413,7 @@ def train(
     )
     # the prompts go to our trainer alone: trlX's pipeline would take "prompt" out of the reader's own dictionaries
     return trlx.train(
+        prompts=["-"],
         reward_fn=reward_fn,
         metric_fn=metric_fn,
         config=TrlxConfig.from_dict(settings),

@@ -52,19 +52,24 @@ def install() -> bool:
         return True
     began, before = time.monotonic(), versions()
     try:
-        print("trlX, from GitHub ...", flush=True)
-        pip("--no-deps", f"trlx @ git+{ADDRESS}@{COMMIT}")
-        print("What its import needs: ray, deepspeed and smaller ones ...", flush=True)
+        run("git", "ls-remote", ADDRESS, "HEAD")  # before anything is installed
+        print("What trlX's import needs: ray, deepspeed and smaller ones ...", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             as_they_are = Path(folder) / "constraints.txt"
             as_they_are.write_text("".join(f"{name}=={version}\n" for name, version in before.items()))
             # deepspeed's build looks at the torch that is installed, so it cannot be built apart from it
-            pip("--no-build-isolation", "--constraint", str(as_they_are), *NEEDED)
-        pip("--no-deps", *WITHOUT_THEIR_NEEDS)
-    except subprocess.CalledProcessError as error:
-        print(
-            f"trlX was not installed ({reason(error.stderr)}). The course goes on with its built-in engine."
-        )
+            pip("install", "--no-build-isolation", "--constraint", str(as_they_are), *NEEDED)
+        pip("install", "--no-deps", *WITHOUT_THEIR_NEEDS)
+        print("trlX, from GitHub ...", flush=True)
+        pip("install", "--no-deps", f"trlx @ git+{ADDRESS}@{COMMIT}")  # last: where it is, it trains
+        if not importable():
+            pip("uninstall", "--yes", "trlx")
+            print(
+                "trlX was installed and could not be imported, so it was removed. The built-in engine trains."
+            )
+            return False
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        print(f"trlX was not installed ({reason(error)}). The course goes on with its built-in engine.")
         return False
     importlib.invalidate_caches()  # so that this process finds it too, without a restart
     after = versions()
@@ -90,15 +95,20 @@ def versions() -> dict[str, str]:
     return {entry["name"]: entry["version"] for entry in json.loads(listed)}
 
 
-def pip(*arguments: str) -> None:
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
+def pip(action: str, *arguments: str) -> None:
+    run(sys.executable, "-m", "pip", action, "--quiet", "--disable-pip-version-check", *arguments)
+
+
+def run(*command: str) -> None:
     subprocess.run(command, capture_output=True, text=True, check=True)
 
 
-def reason(pip_says: str) -> str:
-    """The one line of pip's that tells most, in our words where it is the usual one."""
-    if "Could not resolve host" in pip_says or "unable to access" in pip_says:
+def reason(error: Exception) -> str:
+    """The one line of what pip or git said that tells most, in our words where it is the usual one."""
+    if isinstance(error, FileNotFoundError):
+        return f"{error.filename} is not installed"
+    if "Could not resolve host" in error.stderr or "unable to access" in error.stderr:
         return "github.com cannot be reached"
-    lines = [line.strip() for line in pip_says.splitlines()]
+    lines = [line.strip() for line in error.stderr.splitlines()]
     telling = [line for mark in ("fatal:", "ERROR:") for line in lines if line.startswith(mark)]
     return telling[0][:200] if telling else "pip failed"

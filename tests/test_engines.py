@@ -4,8 +4,10 @@ import copy
 
 import pytest
 import torch
-from ppo_run import MODEL, PROMPTS, engine_train, small_run, without_times
+from ppo_run import MODEL, PROMPTS, count_the, engine_train, small_config, small_run, without_times
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+from helpers.ppo.config import SchedulerConfig
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -153,19 +155,73 @@ def test_metrics_are_reported_with_each_evaluation(tmp_path):
 
 
 def test_rewards_per_token_are_learned_from(tmp_path):
-    def reward_fn(samples, outputs, tokenizer, **kwargs):
-        return [[0.5] * max(1, len(tokenizer(output)["input_ids"])) for output in outputs]
+    """Each "the" is paid for where it stands; a list that is longer than the response counts in full."""
 
-    trainer = small_run(tmp_path, reward_fn=reward_fn, changes={"train": {"total_steps": 2}})
-    assert trainer.history.rounds[0]["reward"] > 0.5
+    def reward_fn(samples, prompts, tokenizer, **kwargs):
+        return [[float(word.lower() == "the") for word in sample.split()] + [0.0] * 9 for sample in samples]
+
+    longer = {"train": {"total_steps": 24, "eval_interval": 24}, "method": {"init_kl_coef": 0.0}}
+    trainer = small_run(tmp_path, reward_fn=reward_fn, changes=longer)
+    rewards = [row["reward"] for row in trainer.history.rounds]
+    assert rewards[0] <= 8 and sum(rewards[-2:]) / 2 > sum(rewards[:2]) / 2 + 0.2
 
 
-def test_adaptive_kl_raises_beta_above_the_target(tmp_path):
-    trainer = small_run(
-        tmp_path, changes={"method": {"target": 1e-6, "horizon": 10}, "train": {"total_steps": 8}}
-    )
-    betas = [row["kl_coef"] for row in trainer.history.rounds]
-    assert betas[0] == 0.05 and len(set(betas)) > 1
+def test_adaptive_kl_lowers_beta_below_the_target_and_raises_it_above(tmp_path):
+    changes = {"method": {"target": 0.5, "horizon": 100}, "train": {"total_steps": 24}}
+    rounds = small_run(tmp_path, changes=changes).history.rounds
+    betas = [row["kl_coef"] for row in rounds]
+    assert rounds[0]["kl"] == 0 and betas[1] < betas[0]
+    far = [
+        i for i, row in enumerate(rounds[:-1]) if row["kl"] > 1.5
+    ]  # trlX steers by another estimate of the KL
+    assert far and all(betas[i + 1] > betas[i] for i in far)
+
+
+def test_stopping_keeps_the_model_and_the_history(tmp_path):
+    class StopAtStep3:
+        def start(self, trainer): ...
+
+        def progress(self, trainer):
+            if trainer.step == 3 and len(trainer.history.updates) == 3:
+                trainer.stop()
+
+        def end(self, trainer):
+            self.ended = True
+
+    listener = StopAtStep3()
+    trainer = small_run(tmp_path, listeners=[listener])
+    assert listener.ended and trainer.step == 3 and len(trainer.history.updates) == 3
+    assert [row["step"] for row in trainer.history.evals] == [0, 3]
+    AutoModelForCausalLM.from_pretrained(trainer.save_pretrained(tmp_path / "stopped"))
+
+
+def test_no_half_checkpoint_is_left(tmp_path):
+    """Checkpoints that fall due inside a round wait for its end."""
+    small_run(tmp_path, changes={"train": {"checkpoint_interval": 3}})
+    folders = sorted(tmp_path.glob("checkpoint_*"))
+    assert [folder.name for folder in folders] == ["checkpoint_4", "checkpoint_8"]
+    assert all((folder / "state.json").exists() for folder in folders)
+
+
+def test_a_short_last_batch_is_averaged_over_what_it_has(tmp_path):
+    changes = {"method": {"num_rollouts": 10}, "train": {"minibatch_size": 2, "total_steps": 4}}
+    history = small_run(tmp_path, changes=changes).history
+    assert [row["ratio"] for row in history.updates[:2]] == pytest.approx([1, 1], abs=0.2)
+    assert history.updates[1]["entropy"] > 0.5 * history.updates[0]["entropy"]
+
+
+def test_the_learning_rate_is_that_of_the_step(tmp_path):
+    warm_up = {"name": "linear", "kwargs": {"start_factor": 0.1, "total_iters": 4}}
+    config = small_config(tmp_path)
+    config.scheduler = SchedulerConfig(**warm_up)
+    history = engine_train()(reward_fn=count_the, prompts=PROMPTS, config=config).history
+    assert [row["lr"] for row in history.updates[:3]] == pytest.approx([1e-4, 3.25e-4, 5.5e-4])
+
+
+def test_prompts_of_several_lengths_and_a_chunk_that_does_not_divide_the_round(tmp_path):
+    changes = {"method": {"num_rollouts": 12, "chunk_size": 5}, "train": {"total_steps": 4}}
+    trainer = small_run(tmp_path, changes=changes)
+    assert len(trainer.history.updates) == 4 and trainer.history.rounds[0]["kl"] == 0
 
 
 def test_a_model_path_alone_is_enough(tmp_path, monkeypatch):
@@ -179,6 +235,9 @@ def test_a_model_path_alone_is_enough(tmp_path, monkeypatch):
         method=dict(num_rollouts=4, gen_kwargs=dict(max_new_tokens=4)),
     )
     trainer = engine_train()(
-        MODEL, reward_fn=lambda samples, **kwargs: [sample.count("film") for sample in samples], config=config
+        MODEL,
+        reward_fn=lambda samples, **kwargs: [sample.count("film") for sample in samples],
+        prompts=["The film"] * 4,
+        config=config,
     )
     assert trainer.step == 1 and len(trainer.eval_prompts) == 4

@@ -6,7 +6,7 @@ import pytest
 from ppo_run import small_run
 
 from helpers import monitor
-from helpers.ppo.trainer import History
+from helpers.ppo.run import History
 
 
 def healthy() -> History:

@@ -179,6 +179,59 @@ def test_difference_trlx_averages_the_ratio_s_kl_over_padding(method, batch):
     )
 
 
+def test_difference_trlx_forgets_the_sampling_temperature(tmp_path, monkeypatch):
+    """trlX keeps a token's log-probability at temperature 1, however it was sampled. Ours: at the sampling temperature."""
+    monkeypatch.setenv("PPO_RUN_ENGINE", "trlx")
+    frozen = {"model": {"num_layers_unfrozen": 0}, "train": {"total_steps": 1}}  # the policy stays as it was
+    trainer = small_run(tmp_path, changes={**frozen, "method": {"gen_kwargs": {"temperature": 0.5}}})
+    rollout = trainer.store.history[0]
+    query, response = rollout.query_tensor[None], rollout.response_tensor[None]
+    known = (query != trainer.tokenizer.pad_token_id).long()
+    trainer.sampler.temperature = 0.5  # as the built-in engine has it
+    ours, _, _ = trainer.sampler.look_back(query, known, response, torch.ones_like(response).float())
+    ids, mask = torch.cat([query, response], 1), torch.cat([known, torch.ones_like(response)], 1)
+    plain = loss.log_distribution(trainer.policy.reference_logits(ids, mask, response.shape[1]))
+    at_one = loss.token_logprobs(plain, response)
+    assert torch.allclose(rollout.logprobs, at_one[0], atol=1e-4)
+    assert not torch.allclose(ours, at_one, atol=0.1)
+
+
+def test_difference_trlx_whitens_each_micro_batch_by_itself(method, batch):
+    values, rewards = batch["values"], batch["rewards"]
+    whole, _ = method.get_advantages_and_returns(values, rewards, WIDTH)
+    halves = [
+        method.get_advantages_and_returns(values[h], rewards[h], WIDTH)[0] for h in (slice(3), slice(3, 6))
+    ]
+    assert not torch.allclose(torch.cat(halves), whole, atol=0.05)
+
+
+def test_difference_trlx_pays_the_score_one_place_after_the_end(sampled):
+    """For a response that is shorter than others of its chunk. Ours: on its EOS."""
+    pad = sampled.tokenizer.pad_token_id
+    ended = [r for r in sampled.store.history if (r.response_tensor[-2:] == pad).all()]
+    assert ended
+    for rollout in ended:
+        text = int((rollout.response_tensor != pad).sum())
+        assert len(rollout.rewards) - 1 == text + 1  # the EOS stands at `text`
+
+
+def test_difference_trlx_tokenises_responses_again(sampled, monkeypatch):
+    """What was sampled as " f" and "ilm" is learned as " film". Ours keeps the tokens that were sampled."""
+    vocabulary = sampled.tokenizer.get_vocab()
+    pieces = [vocabulary["\u0120f"], vocabulary["i"], vocabulary["l"], vocabulary["m"]]
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            sampled,
+            "generate",
+            lambda ids, mask: torch.cat([ids, torch.tensor([pieces] * len(ids))], dim=1),
+        )
+        sampled.store.clear_history()
+        sampled.make_experience(16)
+    assert sampled.store.history[0].response_tensor.tolist() == [vocabulary["\u0120film"]]
+    ids, _, _ = sampled.sampler.finish(torch.tensor([pieces]))
+    assert ids[0].tolist() == pieces
+
+
 def test_difference_trlx_takes_the_end_of_a_text_for_padding(sampled):
     """GPT-2 has no padding token, and trlX pads with the EOS: a sampled EOS counts as padding, and is not learned."""
     eos = sampled.tokenizer.eos_token_id
@@ -270,14 +323,58 @@ def test_reward_functions_read_the_same_text_in_training_and_evaluation(tmp_path
     assert seen and not any(trainer.tokenizer.eos_token in text for text in seen)
 
 
-def test_rollouts_that_are_always_empty_are_refused(tmp_path, monkeypatch):
-    """trlX takes their EOS for padding, divides by no tokens, and every weight is NaN from then on."""
-    monkeypatch.setenv("PPO_RUN_ENGINE", "trlx")
+def only_the_end_of_a_text() -> dict:
+    """Settings under which every response is an EOS and nothing else."""
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
     words = [[i] for i in range(len(tokenizer)) if i != tokenizer.eos_token_id]
-    nothing = {"method": {"gen_kwargs": {"max_new_tokens": 4, "bad_words_ids": words}}}
-    with pytest.raises(CourseError, match="every response of a batch is empty.*min_new_tokens"):
-        small_run(tmp_path, changes=nothing)
+    return {"max_new_tokens": 4, "bad_words_ids": words}
+
+
+@pytest.fixture
+def on_trlx(monkeypatch):
+    monkeypatch.setenv("PPO_RUN_ENGINE", "trlx")
+
+
+def test_rollouts_that_are_always_empty_are_refused(tmp_path, on_trlx):
+    """trlX takes their EOS for padding, divides by no tokens, and every weight is NaN from then on."""
+    with pytest.raises(CourseError, match="every sample of this round is empty.*min_new_tokens"):
+        small_run(tmp_path, changes={"method": {"gen_kwargs": only_the_end_of_a_text()}})
+
+
+def test_a_micro_batch_of_empty_responses_teaches_nothing_and_breaks_nothing(sampled):
+    eos = sampled.tokenizer.eos_token_id
+    numbers = [torch.zeros(1, 1) for _ in range(3)]
+    objective, stats = sampled.loss(PPORLBatch(torch.tensor([[5, 6]]), torch.tensor([[eos]]), *numbers))
+    assert objective.item() == 0 and not any(stats.values())
+
+
+def test_prompts_that_hold_the_padding_token_are_refused(tmp_path, on_trlx):
+    eos = AutoTokenizer.from_pretrained(MODEL).eos_token
+    for prompts in ([f"The{eos} film"], None):
+        with pytest.raises(CourseError, match=r"prompts\[0\] holds .*RLHF_ENGINE=builtin"):
+            small_run(tmp_path, prompts=prompts)
+
+
+@pytest.mark.parametrize("scale_reward", ["ref", "running"])
+def test_equal_rewards_cannot_be_scaled(tmp_path, on_trlx, scale_reward):
+    with pytest.raises(CourseError, match="rewards of the first chunk are 0.5: there is no spread"):
+        small_run(
+            tmp_path,
+            reward_fn=lambda samples: [0.5] * len(samples),
+            changes={"method": {"scale_reward": scale_reward}},
+        )
+
+
+def test_more_rewards_than_tokens_count_in_full():
+    assert trlx_bridge.fold([1.0, 2.0, 3.0, 4.0], 2) == [1.0, 9.0]
+    assert trlx_bridge.fold([1.0, 2.0], 2) == [1.0, 2.0]
+    assert trlx_bridge.fold([1.0], 2) == [1.0]
+
+
+def test_a_text_longer_than_the_positions_is_named(sampled):
+    long = torch.full((1, sampled.policy.base_model.config.max_position_embeddings + 1), 5)
+    with pytest.raises(CourseError, match="lower max_new_tokens"):
+        sampled.model(long, torch.ones_like(long))
 
 
 def test_auto_takes_trlx_and_says_so(monkeypatch):

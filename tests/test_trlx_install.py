@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import re
+import subprocess
 
 import pytest
 
@@ -64,11 +65,31 @@ def test_where_trlx_cannot_be_fetched_one_line_says_so(cli, address, why):
     rerouted = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{address}.insteadOf"}
     result = cli("trlx", GIT_CONFIG_VALUE_0="https://github.com/", **rerouted)
     assert result.returncode == 1
-    first, second = result.stdout.strip().splitlines()
+    (line,) = result.stdout.strip().splitlines()
     assert re.fullmatch(
-        r"trlX was not installed \(.*\)\. The course goes on with its built-in engine\.", second
+        r"trlX was not installed \(.*\)\. The course goes on with its built-in engine\.", line
     )
-    assert why in second
+    assert why in line
+
+
+@pytest.mark.skipif(HERE is not None, reason="trlX is installed here")
+@pytest.mark.parametrize("fails_at, importable", [("deepspeed", True), ("trlx @", True), ("never", False)])
+def test_an_installation_that_fails_half_way_leaves_the_built_in_engine(
+    monkeypatch, capsys, fails_at, importable
+):
+    done = []
+
+    def run(*command):
+        if any(fails_at in word for word in command):
+            raise subprocess.CalledProcessError(1, command, stderr="ERROR: Failed building wheel")
+        done.append(" ".join(command))
+
+    monkeypatch.setattr(trlx_install, "run", run)
+    monkeypatch.setattr(trlx_install, "importable", lambda: importable)
+    assert not trlx_install.install()
+    assert "built-in engine" in capsys.readouterr().out.splitlines()[-1]
+    came = [line for line in done if "trlx @" in line]
+    assert not came or "uninstall" in done[-1]
 
 
 def test_what_trlx_needs_is_bounded():

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,10 @@ class History:
     evals: list[dict] = field(default_factory=list)
 
 
+class Stopped(Exception):
+    """Someone asked for the run to end; raised where a run tells of its progress."""
+
+
 class Run:
     """The surroundings of a PPO run. An engine adds `learn`, and keeps `step`, `kl_coef`, `optimizer`, `scheduler`.
 
@@ -46,6 +50,7 @@ class Run:
             CourseError: a prompt is empty or too long, or the disk too full to save the result.
         """
         train = self.config.train
+        self.stopping = False
         self.metric_fn, self.listeners, self.save_best = metric_fn, listeners, train.save_best
         self.history = History()
         self.eval_samples: list[dict] = []
@@ -62,6 +67,19 @@ class Run:
             self.policy, self.tokenizer, reward_fn, self.config, list(stop_sequences or []), device
         )
         self.total_steps = planned_steps(self.config)
+
+    @contextmanager
+    def told(self):
+        """Around an engine's loop: listeners hear of its start and end, and `stop` ends it with a last evaluation."""
+        self.tell("start")
+        try:
+            yield
+        except Stopped:
+            if not self.history.evals or self.history.evals[-1]["step"] < self.step:
+                with suppress(Stopped):
+                    self.record_evaluation(self.evaluate())
+        finally:
+            self.tell("end")
 
     def resume(self) -> bool:
         """Go on from `resume_from_checkpoint` where there is one; else try the reward function on two samples."""
@@ -180,9 +198,16 @@ class Run:
         finally:
             checkpoint.set_random_states(python, tensors)
 
+    def stop(self) -> None:
+        """End the run soon and cleanly: evaluated, its model and history as they are then."""
+        self.stopping = True
+
     def tell(self, event: str) -> None:
         for listener in self.listeners:
             getattr(listener, event)(self)
+        if self.stopping and event == "progress":
+            self.stopping = False
+            raise Stopped
 
 
 def round_row(step: int, rewards, kl, kl_coef: float, lengths, outputs: list[str], seconds: dict) -> dict:

@@ -45,15 +45,12 @@ class PPOTrainer(Run):
 
     def learn(self) -> None:
         """Run to `total_steps`, from the start or from `resume_from_checkpoint`."""
-        self.tell("start")
-        try:
+        with self.told():
             if not self.resume():
                 self.record_evaluation(self.evaluate())
             while self.step < self.total_steps:
                 self.update(self.collect())
                 self.save_checkpoint_if_due()
-        finally:
-            self.tell("end")
 
     def collect(self) -> Rollouts:
         """One round of rollouts, and its row in the history."""

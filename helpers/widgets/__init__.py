@@ -1,0 +1,1 @@
+"""Widgets to look at rewards, prompts, samples and runs. They know plain functions and plain data, and no torch."""
