@@ -63,10 +63,10 @@ def test_unknown_keys_are_named_with_the_nearest(changes, message):
         ({"optimizer": {"kwargs": {"lr": "3e-5"}}}, "write 3.0e-5"),
         ({"train": {"batch_size": 0}}, "train.batch_size is 0"),
         ({"train": {"minibatch_size": 5}}, "must divide"),
-        ({"train": {"trainer": "AccelerateILQLTrainer"}}, "the real trlX"),
-        ({"model": {"model_arch_type": "seq2seq"}}, "the real trlX"),
+        ({"train": {"trainer": "AccelerateILQLTrainer"}}, "trlX (github.com/CarperAI/trlx) offers more"),
+        ({"model": {"model_arch_type": "seq2seq"}}, "trlX (github.com/CarperAI/trlx) offers more"),
         ({"tokenizer": {"padding_side": "right"}}, "only 'left' works here"),
-        ({"model": {"peft_config": {"peft_type": "LORA"}}}, "the real trlX"),
+        ({"model": {"peft_config": {"peft_type": "LORA"}}}, "trlX (github.com/CarperAI/trlx) offers more"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(changes, message):
