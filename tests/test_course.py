@@ -410,6 +410,7 @@ def test_requirements_name_all_that_is_imported():
         "huggingface_hub": "huggingface-hub",
         "jupyter_client": "nbclient",
         "IPython": "ipykernel",
+        "jupyter_ui_poll": "jupyter-ui-poll",
     }
     imported = set()
     for file in (ROOT / "helpers").rglob("*.py"):
