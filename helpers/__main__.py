@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--seeds", type=int, default=0, metavar="N", help="train with N seeds instead: how reliably it learns"
     )
+    command(record, "record", "Train notebook 06's run at several beta, and store what its KL lab shows.")
     add = command(
         prefetch, "prefetch", "Fill a folder that stands in for the hub (RLHF_ASSETS)."
     ).add_argument
@@ -143,6 +144,12 @@ def bench(args) -> None:
     from helpers import bench
 
     bench.main(args.seeds)
+
+
+def record(args) -> None:
+    from helpers import record
+
+    record.main()
 
 
 def store(args) -> None:

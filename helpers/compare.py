@@ -6,6 +6,7 @@ import pandas as pd
 import torch
 from transformers import set_seed
 
+from helpers.ppo import loss
 from helpers.rewards import score
 
 
@@ -35,6 +36,52 @@ def before_after(
         table[f"reward_{name}"] = score(reward_fn, samples, prompts, outputs, tokenizer=tokenizer)
     table["gain"] = table["reward_after"] - table["reward_before"]
     return table
+
+
+@torch.no_grad()
+def token_view(trainer, table: pd.DataFrame) -> list[dict]:
+    """Where training moved the policy: KL and advantage of every token of the samples in column `after`.
+
+    The tokens are those of the text, prompt and continuation tokenised each by itself. The ones that were sampled may have
+    been others for the same text, and an end-of-text token among them, which a text does not show, is not counted.
+
+    Args:
+        trainer: a finished run of either engine. Its policy, reference, value head, beta, gamma and lam are used.
+        table: what `before_after` gave, with one reward per sample.
+
+    Returns:
+        One dictionary per row: prompt, before, after, reward_before, reward_after, and tokens, a list of (text, KL in nats,
+        advantage in units of the reward: not scaled, clipped or whitened as an update may have it).
+    """
+    query, query_mask = padded(trainer, table["prompt"], side="left")
+    response, mask = padded(trainer, table["after"], side="right")
+    logprobs, ref_logprobs, values = trainer.sampler.look_back(query, query_mask.long(), response, mask)
+    kl = loss.kl_per_token(logprobs, ref_logprobs, mask)
+    scores = torch.tensor(table["reward_after"].tolist(), dtype=torch.float32, device=mask.device)
+    rewards = loss.token_rewards(scores, kl, trainer.kl_coef, mask)
+    method = trainer.config.method
+    advantages, _ = loss.advantages_and_returns(rewards, values, mask, method.gamma, method.lam)
+    rows = table[["prompt", "before", "after", "reward_before", "reward_after"]].to_dict("records")
+    for i, row in enumerate(rows):
+        length = int(mask[i].sum())
+        pieces = [trainer.tokenizer.decode([token]) for token in response[i, :length].tolist()]
+        row["tokens"] = list(
+            zip(pieces, kl[i, :length].tolist(), advantages[i, :length].tolist(), strict=True)
+        )
+    return rows
+
+
+def padded(trainer, texts, side: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, T) token ids padded on that side, and their mask, on the sampler's device; one column at least."""
+    rows = trainer.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    width = max(1, *map(len, rows))
+    ids = torch.full((len(rows), width), trainer.tokenizer.pad_token_id)
+    mask = torch.zeros(len(rows), width)
+    for row, tokens in enumerate(rows):
+        place = slice(0, len(tokens)) if side == "right" else slice(width - len(tokens), width)
+        ids[row, place], mask[row, place] = torch.tensor(tokens, dtype=torch.long), 1.0
+    device = trainer.sampler.device
+    return ids.to(device), mask.to(device)
 
 
 def weight_changes(before, after) -> pd.DataFrame:

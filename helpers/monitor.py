@@ -9,6 +9,7 @@ import time
 import matplotlib.pyplot as plt
 from tqdm import tqdm
 
+from helpers.clicks import Clicks
 from helpers.palette import BLUE, GREEN, ORANGE
 from helpers.verdict import column, summary, verdict
 from helpers.widgets.html import escape, table
@@ -56,7 +57,7 @@ class Live:
         plt.close(self.figure)
         self.figure_shown = display(self.figure, display_id=True)
         self.text_shown = display(HTML("Before the first round ..."), display_id=True)
-        self.events = Events()
+        self.clicks = Clicks(self.button)
 
     def stop(self, button) -> None:
         button.disabled, button.description = True, "Stopping ..."
@@ -67,7 +68,7 @@ class Live:
         now = time.perf_counter()
         if now < self.redraw_at:
             return
-        self.events.take()
+        self.clicks.take()
         self.draw(self.time_left(now))
         self.redraw_at = now + max(REDRAW_SECONDS, 10 * (time.perf_counter() - now))
 
@@ -84,26 +85,10 @@ class Live:
         return f"step {done} of {total}, about {seconds // 60:.0f}:{seconds % 60:02.0f} left"
 
     def end(self) -> None:
-        self.events.close()
+        self.clicks.close()
         self.button.disabled = True
         self.button.description = "Stopped" if self.trainer.step < self.trainer.total_steps else "Done"
         self.draw(f"step {self.trainer.step} of {self.trainer.total_steps}")
-
-
-class Events:
-    """Lets a click through to the kernel while a cell runs: Jupyter would keep it until the cell has ended."""
-
-    def __init__(self):
-        from jupyter_ui_poll import ui_events
-
-        self.wrapper = ui_events()
-        self.poll = self.wrapper.__enter__()
-
-    def take(self) -> None:
-        self.poll(10)
-
-    def close(self) -> None:
-        self.wrapper.__exit__(None, None, None)
 
 
 def page(heading: str, trainer) -> str:

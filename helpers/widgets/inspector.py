@@ -1,0 +1,249 @@
+"""The reward inspector: what rewards say about a text, which words moved them, and challenges to fool them."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import ipywidgets as widgets
+
+from helpers.errors import CourseError
+from helpers.rewards import score
+from helpers.widgets.html import Static, bars, escape, plain, shaded, table
+
+MAX_WORDS = 200
+"""Words left out one at a time; of a longer text, the first."""
+SHOWN = 20
+"""Texts of the history that the widget shows, the latest; `history` holds all."""
+
+
+@dataclass
+class Challenge:
+    """Something to try in the inspector.
+
+    Args:
+        task: what to do, in a sentence.
+        met: from a text and its rewards {name: reward}, whether the text does it.
+    """
+
+    task: str
+    met: Callable[[str, dict[str, float]], bool]
+
+
+class RewardInspector:
+    """Rewards of a text, side by side. `view` is the widget, `static()` the same as a table, `history` what was tried.
+
+    The text counts as sample and as output, and the prompt is empty. Rewards per token are summed. Every function is
+    called once for each new text; `read_once` lets functions share a judge. `history` is a list of {"text": text, reward's name: reward}, every distinct text once,
+    in the order of the first try; `pandas.DataFrame(inspector.history)` makes it a table.
+
+    Args:
+        reward_fns: {name: reward function}, one or more.
+        class_scores: from one text, {label: score between 0 and 1}; shown as bars.
+        parts: {reward function: weight} of a weighted sum; shown as what each contributes.
+        texts: {kind: [text, ...]} to pick from, for instance {"review": reviews, "sample": samples}.
+        challenges: what to try.
+    Raises:
+        CourseError: when there is no reward function, or one is called "text".
+    """
+
+    def __init__(self, reward_fns, class_scores=None, parts=None, texts=None, challenges=()):
+        if not reward_fns or "text" in reward_fns:
+            raise CourseError(
+                "the reward inspector needs reward functions by their names, {name: reward_fn}, and 'text' cannot be "
+                "such a name: in the history it is the column of texts."
+            )
+        self.reward_fns, self.class_scores, self.parts = dict(reward_fns), class_scores, dict(parts or {})
+        self.challenges = list(challenges)
+        self.met_with = {}  # the first text that met a challenge, by the challenge's place
+        self.history = []
+        self.known = {}  # (id of a reward function, text): reward
+        self._make_controls(texts or {})
+        self._update()
+
+    def _make_controls(self, texts: dict[str, list[str]]) -> None:
+        wide = {"layout": widgets.Layout(width="98%"), "style": {"description_width": "5em"}}
+        self.texts, labels = [""], ["your own text"]
+        for kind, group in texts.items():
+            for place, text in enumerate(group, start=1):
+                self.texts.append(text)
+                labels.append(f"{plain(kind)} {place}: {plain(text, 70)}")
+        first = min(1, len(labels) - 1)
+        places = [(label, place) for place, label in enumerate(labels)]
+        self.pick = widgets.Dropdown(description="Pick", options=places, value=first, **wide)
+        # continuous_update=False: the value arrives when the reader leaves the field. So each value is a text somebody
+        # meant, and the history needs no timer to keep half-typed words out.
+        self.text = widgets.Textarea(
+            description="Text", value=self.texts[first], continuous_update=False, **wide
+        )
+        self.explain = widgets.Dropdown(
+            description="Explain", options=[(plain(name), name) for name in self.reward_fns]
+        )
+        self.words = widgets.Button(description="Words that moved it")
+        self.scores, self.moved, self.tasks, self.tried = (widgets.HTML() for _ in range(4))
+        self.pick.observe(self._on_pick, names="value")
+        self.text.observe(self._on_text, names="value")
+        self.explain.observe(lambda change: self._clear_words(), names="value")
+        self.words.on_click(lambda button: self.show_words())
+        hint = widgets.Label("The text is scored when you leave its field: press Tab, or click elsewhere.")
+        explaining = widgets.HBox([self.explain, self.words])
+        outputs = [self.scores, explaining, self.moved, self.tasks, self.tried]
+        self.view = widgets.VBox([self.pick, self.text, hint, *outputs])
+
+    def _on_pick(self, change) -> None:
+        if change["new"]:
+            self.text.value = self.texts[change["new"]]
+
+    def _on_text(self, change) -> None:
+        if self.texts[self.pick.value] != change["new"]:
+            self.pick.value = 0  # your own text; the one it was can be picked again
+        self._update()
+
+    def _update(self) -> None:
+        """Score the text, show what came of it, and keep it in the history."""
+        text, problems = self.text.value, []
+        self._clear_words()
+        if text.strip():
+            rewards = {
+                name: attempt(problems, name, self.reward, reward_fn, text)
+                for name, reward_fn in self.reward_fns.items()
+            }
+            shown = [table([rewards], "Rewards of this text"), *self._parts(text, problems)]
+            shown += self._classes(text, problems)
+            self.scores.value = tell(problems) + "".join(shown)
+            self._remember(text, rewards)
+        else:
+            self.scores.value = "<p>Type a text, or pick one.</p>"
+        self._show_challenges(text)
+        self.tried.value = self._tried()
+
+    def reward(self, reward_fn, text: str) -> float:
+        """The reward of one text, computed once. Raises what the function raises, or CourseError for no finite number."""
+        if (id(reward_fn), text) not in self.known:
+            self.known[id(reward_fn), text] = total_rewards(reward_fn, [text])[0]
+        return self.known[id(reward_fn), text]
+
+    def _parts(self, text: str, problems: list[str]) -> list[str]:
+        if not self.parts:
+            return []
+        rows = []
+        for part, weight in self.parts.items():
+            name = getattr(part, "__name__", type(part).__name__)
+            reward = attempt(problems, f"part {name}", self.reward, part, text)
+            contributes = None if reward is None else weight * reward
+            rows.append({"part": name, "weight": float(weight), "reward": reward, "contributes": contributes})
+        values = [row["contributes"] for row in rows]
+        rows.append({"part": "sum", "contributes": None if None in values else math.fsum(values)})
+        return [table(rows, "What each part contributes: its weight times its reward")]
+
+    def _classes(self, text: str, problems: list[str]) -> list[str]:
+        if self.class_scores is None:
+            return []
+        scores = attempt(problems, "class scores", checked_scores, self.class_scores, text)
+        return [bars(scores, "Class scores")] if scores else []
+
+    def _remember(self, text: str, rewards: dict[str, float | None]) -> None:
+        if text not in [row["text"] for row in self.history]:
+            self.history.append({"text": text, **rewards})
+
+    def _show_challenges(self, text: str) -> None:
+        rewards = {name: self.known.get((id(reward_fn), text)) for name, reward_fn in self.reward_fns.items()}
+        rows, problems = [], []
+        for place, challenge in enumerate(self.challenges):
+            if None not in rewards.values() and place not in self.met_with:
+                if attempt(problems, f"challenge {place + 1}", challenge.met, text, rewards):
+                    self.met_with[place] = text
+            state = "met" if place in self.met_with else "not yet met"
+            row = {
+                "challenge": challenge.task,
+                "state": state,
+                "with": plain(self.met_with.get(place, ""), 200),
+            }
+            rows.append({"no.": place + 1, **row})
+        self.tasks.value = tell(problems) + (table(rows, "Try to fool it") if rows else "")
+
+    def _tried(self) -> str:
+        numbered = [{"no.": place, **row} for place, row in enumerate(self.history, start=1)]
+        rows = [{**row, "text": plain(row["text"], 200)} for row in numbered[-SHOWN:]]
+        latest = f"; the latest {SHOWN} of {len(numbered)}" if len(numbered) > SHOWN else ""
+        return table(rows, f"Texts tried{latest}") if rows else ""
+
+    def _clear_words(self) -> None:
+        self.moved.value = ""
+
+    def show_words(self) -> None:
+        """Show by how much the chosen reward falls without each word: one call with all the shortened texts."""
+        name, text, problems = self.explain.value, self.text.value, []
+        if not text.strip():
+            self.moved.value = "<p>There are no words yet: type a text, or pick one.</p>"
+            return
+        moved = attempt(problems, name, self.leave_one_out, self.reward_fns[name], text)
+        caption = f"By how much {plain(name)} falls without the word: above 0 it raised the reward, below 0 it lowered it"
+        if len(text.split()) > MAX_WORDS:
+            caption += f" (the first {MAX_WORDS} words)"
+        rounded = [
+            (word, round(change, 2) + 0.0) for word, change in moved or []
+        ]  # + 0.0 turns -0.0 into 0.0
+        self.moved.value = tell(problems) + (shaded(rounded, caption) if moved else "")
+
+    def leave_one_out(self, reward_fn, text: str) -> list[tuple[str, float]]:
+        """Each of the first MAX_WORDS words, and the reward of the text minus that of the text without the word."""
+        whole = self.reward(reward_fn, text)
+        words = list(re.finditer(r"\S+\s*", text))[:MAX_WORDS]
+        rewards = total_rewards(reward_fn, [text[: word.start()] + text[word.end() :] for word in words])
+        return [(word.group().rstrip(), whole - reward) for word, reward in zip(words, rewards)]
+
+    def static(self) -> Static:
+        """What the widget shows, as tables, with the words that moved the chosen reward."""
+        self.show_words()
+        shown = [self.scores, self.moved, self.tasks, self.tried]
+        return Static(f"<p>Text: {escape(self.text.value)}</p>" + "".join(part.value for part in shown))
+
+
+def read_once(judge):
+    """`judge`, from a list of texts to a list of results, but asked only for texts it has not read yet.
+
+    Reward, composite reward and class scores that share a judge then cost one reading of each text.
+    """
+    known = {}
+
+    def judged(texts):
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            known.update(zip(new, judge(new), strict=True))
+        return [known[text] for text in texts]
+
+    return judged
+
+
+def total_rewards(reward_fn, texts: list[str]) -> list[float]:
+    """One number per text, from one call. Raises CourseError where the function breaks the contract."""
+    rewards = score(reward_fn, samples=texts, prompts=[""] * len(texts), outputs=list(texts))
+    return [math.fsum(reward) if isinstance(reward, list) else reward for reward in rewards]
+
+
+def checked_scores(class_scores, text: str) -> list[tuple[str, float]]:
+    """The scores by label, in the labels' order: a bar that jumps to another place is hard to follow."""
+    scores = class_scores(text)
+    if not isinstance(scores, dict) or not scores:
+        raise CourseError(f"class_scores returned {scores!r:.60}, and should return {{label: score}}.")
+    pairs = sorted((str(label), float(value)) for label, value in scores.items())
+    if not all(math.isfinite(value) for _, value in pairs):
+        raise CourseError(f"class_scores returned {scores!r:.60}, where a score is not a finite number.")
+    return pairs
+
+
+def attempt(problems: list[str], what: str, function, *arguments):
+    """`function(*arguments)`; where it raises, None, and a sentence about it in `problems`."""
+    try:
+        return function(*arguments)
+    except CourseError as error:
+        problem = str(error)
+    except Exception as error:  # the function is the reader's: anything may come
+        problem = f"it raised {type(error).__name__}: {error}."
+    problems.append(f"{what}: {problem} Put the function right and run its cell and this one again.")
+    return None
+
+
+def tell(problems: list[str]) -> str:
+    return "".join(f"<p><b>Problem</b> with {escape(problem)}</p>" for problem in problems)

@@ -1,0 +1,168 @@
+"""The KL lab: what a nat of KL buys, over recorded runs that differ in beta alone."""
+
+import math
+
+import ipywidgets as widgets
+
+from helpers.errors import CourseError
+from helpers.palette import BLUE
+from helpers.widgets.html import Static, number, table
+
+WIDTH, HEIGHT = 560, 320
+LEFT, RIGHT, TOP, BOTTOM = 60, 40, 30, 50
+"""The picture's size and margins in pixels."""
+
+RUN_KEYS, SAMPLE_KEYS = ("beta", "step", "reward", "kl"), ("beta", "prompt", "output", "reward")
+QUIET = "#666666"
+"""The lines that are not chosen: thin, dashed, and dark enough to read."""
+
+
+def check(rows: list[dict], keys: tuple, name: str) -> None:
+    """Raise a CourseError that names the first row which is not what `python -m helpers record` writes."""
+    for index, row in enumerate(rows):
+        lacking = [key for key in keys if key not in row]
+        if lacking:
+            raise CourseError(
+                f"{name}[{index}] lacks {', '.join(lacking)}. Read {name} from the CSV that `python -m helpers record` "
+                "writes: pandas.read_csv(file).to_dict('records')."
+            )
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """About five round numbers from the one at or below `low` to the one at or above `high`."""
+    rough = (high - low) / 5 or 1.0
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(power * nice for nice in (1, 2, 5, 10) if power * nice >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [step * n for n in range(first, max(last, first + 1) + 1)]
+
+
+class Axis:
+    """Numbers along one side of the picture, and where they are drawn."""
+
+    def __init__(self, values: list[float], start: float, end: float):
+        self.ticks = ticks(min(values), max(values))
+        self.start, self.end = start, end
+
+    def place(self, value: float) -> float:
+        """The pixel at which `value` stands."""
+        share = (value - self.ticks[0]) / (self.ticks[-1] - self.ticks[0])
+        return round(self.start + share * (self.end - self.start), 1)
+
+
+class KLLab:
+    """Reward against KL for recorded runs; a slider chooses beta and shows that run's numbers and samples.
+
+    Args:
+        runs: one dictionary per evaluation: beta, step, reward, kl (nats a sample).
+        samples: one dictionary per sample of a run's last evaluation: beta, prompt, output, reward.
+
+    Raises:
+        CourseError: a row lacks one of these.
+    """
+
+    def __init__(self, runs: list[dict], samples: list[dict]):
+        check(runs, RUN_KEYS, "runs")
+        check(samples, SAMPLE_KEYS, "samples")
+        self.samples = list(samples)
+        self.runs: dict[float, list[dict]] = {}
+        for row in sorted(runs, key=lambda row: (float(row["beta"]), int(row["step"]))):
+            numbers = {key: float(row[key]) for key in ("reward", "kl")}
+            self.runs.setdefault(float(row["beta"]), []).append({"step": int(row["step"]), **numbers})
+        options = [(f"{beta:g}", beta) for beta in self.runs] or [("no runs", 0.0)]
+        self.beta = widgets.SelectionSlider(options=options, index=0, description="beta")
+        self.picture, self.shown = widgets.HTML(), widgets.HTML()
+        self.beta.observe(self.show, "value")
+        self.view = widgets.VBox([self.beta, self.picture, self.shown])
+        self.show()
+
+    def show(self, change=None) -> None:
+        """Draw the picture, the numbers and the samples of the chosen beta."""
+        if not self.runs:
+            self.shown.value = (
+                "There are no runs to show. Record some with <code>python -m helpers record</code>."
+            )
+            return
+        beta = self.beta.value
+        self.picture.value = self.svg(beta)
+        numbers = [
+            {"step": row["step"], "reward": row["reward"], "KL, nats a sample": row["kl"]}
+            for row in self.runs[beta]
+        ]
+        texts = [
+            {"prompt": row["prompt"], "output": row["output"], "reward": float(row["reward"])}
+            for row in self.samples
+            if float(row["beta"]) == beta
+        ]
+        captions = (
+            f"beta {beta:g}: samples at the end",
+            f"beta {beta:g}: each evaluation on the held-out prompts",
+        )
+        self.shown.value = "".join(map(table, (texts, numbers), captions))
+
+    def svg(self, chosen: float) -> str:
+        """Reward against KL, one line per beta; the chosen one is solid, thick, dotted at each evaluation and in bold."""
+        points = [row for rows in self.runs.values() for row in rows]
+        x = Axis([row["kl"] for row in points], LEFT, WIDTH - RIGHT)
+        y = Axis([row["reward"] for row in points], HEIGHT - BOTTOM, TOP)
+        on_top = sorted(
+            self.runs, key=lambda beta: beta == chosen
+        )  # what is drawn last lies above the others
+        lines = [line(self.runs[beta], x, y, beta == chosen) for beta in on_top]
+        names = [label(beta, self.runs[beta][-1], x, y, beta == chosen) for beta in on_top]
+        last = self.runs[chosen][-1]
+        about = (
+            f"Held-out reward against KL for beta {', '.join(f'{beta:g}' for beta in self.runs)}. With beta {chosen:g} the "
+            f"run ends at reward {number(last['reward'])} and KL {number(last['kl'])} nats a sample."
+        )
+        return (
+            f'<svg role="img" aria-label="{about}" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
+            'style="max-width:100%;background:white" font-family="sans-serif" font-size="12" fill="#333333">'
+            f"<title>{about}</title>{axes(x, y)}{''.join(lines)}{''.join(names)}</svg>"
+        )
+
+    def static(self) -> Static:
+        """The last reward and KL of every run, as a table."""
+        if not self.runs:
+            return Static("There are no runs to show.")
+        rows = [
+            {"beta": f"{beta:g}", "reward": rows[-1]["reward"], "KL, nats a sample": rows[-1]["kl"]}
+            for beta, rows in self.runs.items()
+        ]
+        return Static(table(rows, "Held-out reward and KL at the end of each run"))
+
+
+def axes(x: Axis, y: Axis) -> str:
+    """Both axes with their numbers and names."""
+    floor, side, middle = y.start, x.start, (y.start + y.end) / 2
+    parts = [
+        f'<path d="M{side} {y.end}V{floor}H{x.end}" fill="none" stroke="#333333"/>',
+        f'<text x="{(x.start + x.end) / 2}" y="{HEIGHT - 8}" text-anchor="middle">KL, nats a sample</text>',
+        f'<text x="14" y="{middle}" text-anchor="middle" transform="rotate(-90 14 {middle})">held-out reward</text>',
+    ]
+    for value in x.ticks:
+        at = x.place(value)
+        parts.append(f'<path d="M{at} {floor}v5" stroke="#333333"/>')
+        parts.append(f'<text x="{at}" y="{floor + 19}" text-anchor="middle">{value:g}</text>')
+    for value in y.ticks:
+        at = y.place(value)
+        parts.append(f'<path d="M{side} {at}h-5" stroke="#333333"/>')
+        parts.append(f'<text x="{side - 8}" y="{at + 4}" text-anchor="end">{value:g}</text>')
+    return "".join(parts)
+
+
+def line(rows: list[dict], x: Axis, y: Axis, chosen: bool) -> str:
+    """One run from its first evaluation to its last: of the chosen one a dot for each, of the others a ring for the last."""
+    points = [(x.place(row["kl"]), y.place(row["reward"])) for row in rows]
+    look = f'stroke="{BLUE}" stroke-width="3"' if chosen else f'stroke="{QUIET}" stroke-dasharray="4 3"'
+    path = " ".join(f"{a},{b}" for a, b in points)
+    dot = f'r="4" fill="{BLUE}"' if chosen else f'r="3" fill="white" stroke="{QUIET}"'
+    dots = "".join(f'<circle cx="{a}" cy="{b}" {dot}/>' for a, b in (points if chosen else points[-1:]))
+    return f'<polyline points="{path}" fill="none" {look}/>{dots}'
+
+
+def label(beta: float, row: dict, x: Axis, y: Axis, chosen: bool) -> str:
+    """The run's beta over its last evaluation, with a white edge where lines run behind it."""
+    look = f'font-weight="bold" fill="{BLUE}"' if chosen else f'fill="{QUIET}"'
+    place = f'x="{x.place(row["kl"])}" y="{y.place(row["reward"]) - 9:g}" text-anchor="middle"'
+    return f'<text {place} {look} stroke="white" stroke-width="4" paint-order="stroke">beta {beta:g}</text>'

@@ -1,0 +1,255 @@
+"""A browser for prompts: their tokens, how a page of them is padded, and how a model continues them."""
+
+import ipywidgets as widgets
+
+from helpers.errors import CourseError
+from helpers.rewards import score
+from helpers.widgets.html import Static, escape, number, plain, table
+
+PAGE = 8  # prompts on a page: one batch
+COLUMNS = 40  # of a wider batch the last ones are shown, from which the model continues
+SHORT = 200  # characters of a prompt beside its tokens
+PAD = "[pad]"
+
+
+class PromptBrowser:
+    """Pages through prompts, filters them, shows them as a padded batch, and samples continuations with rewards.
+
+    Args:
+        prompts: texts, any number of them; only those of the shown page are tokenised.
+        tokenize: (prompts) -> for each prompt the texts of its tokens, list[list[str]].
+        continue_prompts: (prompts, temperature, top_k, top_p) -> a continuation for each prompt, list[str]; top_k 0 is off.
+        reward_fn: (samples) -> a reward for each prompt with its continuation, list[float].
+
+    An error in one of the three functions is shown as a sentence, and the browser goes on.
+
+    Raises:
+        CourseError: `prompts` are not a list of texts.
+    """
+
+    def __init__(self, prompts: list[str], tokenize, continue_prompts, reward_fn):
+        self.prompts = checked_prompts(prompts)
+        self.tokenize, self.continue_prompts, self.reward_fn = tokenize, continue_prompts, reward_fn
+        self.folded = [prompt.casefold() for prompt in self.prompts]
+        self.found = list(range(len(self.prompts)))  # places of the prompts that pass the filter
+
+        self.filter = widgets.Text(description="Filter", placeholder="part of a prompt")
+        self.previous = widgets.Button(description="Previous")
+        self.page = widgets.BoundedIntText(description="Page", value=1, min=1, max=1)
+        self.next = widgets.Button(description="Next")
+        self.count = widgets.Label()
+        self.temperature = slider(widgets.FloatSlider, "Temperature", value=1.0, min=0.1, max=2.0, step=0.1)
+        self.top_k = slider(widgets.IntSlider, "Top-k (0 = off)", value=0, min=0, max=100)
+        self.top_p = slider(widgets.FloatSlider, "Top-p (1 = off)", value=1.0, min=0.05, max=1.0, step=0.05)
+        self.sample = widgets.Button(description="Sample")
+        self.batch, self.message, self.samples = widgets.HTML(), widgets.HTML(), widgets.HTML()
+
+        self.filter.observe(self._on_filter, "value")
+        self.page.observe(self._on_page, "value")
+        self.previous.on_click(lambda _: self._turn(-1))
+        self.next.on_click(lambda _: self._turn(1))
+        self.sample.on_click(self._on_sample)
+        self.view = widgets.VBox(
+            [
+                row(self.filter, self.previous, self.page, self.next, self.count),
+                self.batch,
+                row(self.temperature, self.top_k, self.top_p, self.sample),
+                self.message,
+                self.samples,
+            ]
+        )
+        self._show_page()
+
+    def static(self) -> Static:
+        """The page and its samples as tables; where nothing was sampled yet, the page is sampled first."""
+        if not self.samples.value:
+            self._on_sample()
+        return Static(self.batch.value + self.message.value + self.samples.value)
+
+    def _on_filter(self, _=None):
+        part = self.filter.value.casefold()
+        self.found = [place for place, prompt in enumerate(self.folded) if part in prompt]
+        if self.page.value == 1:
+            self._show_page()
+        else:
+            self.page.value = 1  # shows the page
+
+    def _on_page(self, _=None):
+        self._show_page()
+
+    def _turn(self, pages: int):
+        self.page.value = min(self.pages, max(1, self.page.value + pages))
+
+    @property
+    def pages(self) -> int:
+        """Pages that the prompts which pass the filter fill, at least one."""
+        return max(1, -(-len(self.found) // PAGE))
+
+    def _places(self) -> list[int]:
+        first = (self.page.value - 1) * PAGE
+        return self.found[first : first + PAGE]
+
+    def _show_page(self):
+        self.page.max = self.pages
+        self.previous.disabled = self.page.value == 1
+        self.next.disabled = self.page.value == self.pages
+        self.sample.disabled = not self.found
+        self.count.value = f"Page {self.page.value:,} of {self.pages:,}. {len(self.found):,} of {len(self.prompts):,} prompts pass the filter."
+        try:
+            self.batch.value = self._batch_table() if self.found else sentence(self._nothing())
+        except CourseError as error:
+            self.batch.value = sentence(f"The tokens cannot be shown: {escape(str(error))}")
+
+    def _nothing(self) -> str:
+        """Why there is no page, as HTML."""
+        if not self.prompts:
+            return "There are no prompts: the list is empty."
+        return f"No prompt contains “{escape(self.filter.value, SHORT)}”. Shorten the filter, or clear it."
+
+    def _batch_table(self) -> str:
+        places = self._places()
+        prompts = [self.prompts[place] for place in places]
+        tokens = checked_tokens(ask("tokenize", self.tokenize, prompts), len(prompts))
+        width = max(map(len, tokens))
+        padding = sum(width - len(row) for row in tokens)
+        shown = range(max(0, width - COLUMNS), width)
+        caption = (
+            f"Page {self.page.value:,} as one batch, padded on the left: {len(prompts)} × {width} places, {padding} of them "
+            f"padding. A dot stands for a space."
+        )
+        if shown.start:
+            caption += f" Shown: the last {COLUMNS} columns."
+        rows = []
+        for place, prompt, texts in zip(places, prompts, tokens, strict=True):
+            padded = [PAD] * (width - len(texts)) + [visible_token(text) for text in texts]
+            counts = {"tokens": len(texts), "padding": width - len(texts)}
+            cells = {f"column {column}": padded[column] for column in shown}
+            rows.append({"no.": place + 1, "prompt": plain(prompt, SHORT), **counts, **cells})
+        return scrolling(table(rows, caption))
+
+    def _on_sample(self, _=None):
+        if not self.found:
+            self.message.value = sentence(f"Nothing to sample. {self._nothing()}")
+            return
+        self.sample.disabled, self.sample.description = True, "Sampling…"
+        self.message.value = sentence("Sampling this page…")
+        try:
+            self.samples.value = self._samples_table()
+            self.message.value = ""
+        except CourseError as error:
+            self.message.value = sentence(f"No new samples: {escape(str(error))}")
+        finally:
+            self.sample.disabled, self.sample.description = False, "Sample"
+
+    def _samples_table(self) -> str:
+        places = self._places()
+        prompts = [self.prompts[place] for place in places]
+        # A slider's steps add up to numbers such as 0.7000000000000001.
+        temperature, top_k, top_p = (
+            round(self.temperature.value, 2),
+            self.top_k.value,
+            round(self.top_p.value, 2),
+        )
+        outputs = ask("continue_prompts", self.continue_prompts, prompts, temperature, top_k, top_p)
+        outputs = checked_texts(outputs, len(prompts))
+        samples = [prompt + output for prompt, output in zip(prompts, outputs, strict=True)]
+        rewards = ask("the reward function", score, self.reward_fn, samples, prompts, outputs)
+        rewards = [
+            sum(reward) if isinstance(reward, list) else reward for reward in rewards
+        ]  # per token: their sum
+        caption = (
+            f"Sampled at temperature {temperature:g}, top-k {top_k or 'off'}, top-p {top_p:g}. "
+            f"Mean reward {number(sum(rewards) / len(rewards))}."
+        )
+        rows = [
+            {
+                "no.": place + 1,
+                "prompt": prompt,
+                "continuation": output,
+                "reward": reward,
+                "note": "highest" if reward == max(rewards) else "",
+            }
+            for place, prompt, output, reward in zip(places, prompts, outputs, rewards, strict=True)
+        ]
+        return scrolling(table(rows, caption))
+
+
+def checked_prompts(prompts) -> list[str]:
+    """`prompts` as a list of texts.
+
+    Raises:
+        CourseError: one text instead of a list, or the first entry that is not a text.
+    """
+    if isinstance(prompts, str):
+        raise CourseError("prompts is one text: expected a list of texts, such as [text]")
+    prompts = list(prompts)
+    for place, prompt in enumerate(prompts):
+        if not isinstance(prompt, str):
+            raise CourseError(
+                f"prompt {place} is {prompt!r:.60}: expected a text. Of a prompt with notes, give its text: prompt['prompt']"
+            )
+    return prompts
+
+
+def checked_tokens(tokens, count: int) -> list[list[str]]:
+    """What tokenize returned, when it is as many lists of texts as there were prompts."""
+    is_right = isinstance(tokens, (list, tuple)) and len(tokens) == count
+    is_right = is_right and all(isinstance(row, (list, tuple)) for row in tokens)
+    if not is_right or not all(isinstance(text, str) for row in tokens for text in row):
+        raise CourseError(
+            f"tokenize returned {tokens!r:.60} for {count} prompts. It should return a list for each prompt, with the "
+            "text of each token (not its number)."
+        )
+    return [list(row) for row in tokens]
+
+
+def checked_texts(outputs, count: int) -> list[str]:
+    """What continue_prompts returned, when it is as many texts as there were prompts."""
+    if not isinstance(outputs, (list, tuple)) or not all(isinstance(output, str) for output in outputs):
+        raise CourseError(
+            f"continue_prompts returned {outputs!r:.60}. It should return a text for each prompt."
+        )
+    if len(outputs) != count:
+        raise CourseError(
+            f"continue_prompts returned {len(outputs)} texts for {count} prompts. It should return one for each."
+        )
+    return list(outputs)
+
+
+def ask(name: str, function, *arguments):
+    """The answer of a reader's function.
+
+    Raises:
+        CourseError: whatever the function raised, as a sentence.
+    """
+    try:
+        return function(*arguments)
+    except CourseError:
+        raise
+    except Exception as error:
+        raise CourseError(
+            f"{name} failed with {type(error).__name__}: {error}. Correct it, then run its cell and the browser's again."
+        ) from error
+
+
+def visible_token(text: str) -> str:
+    """A token's text with its spaces and line ends to be seen."""
+    return text.replace(" ", "·").replace("\n", "↵") or "(empty)"
+
+
+def slider(kind, description: str, **settings):
+    """A slider whose whole description is shown."""
+    return kind(description=description, style={"description_width": "initial"}, **settings)
+
+
+def row(*controls) -> widgets.HBox:
+    """Controls side by side, and on a narrow screen below each other."""
+    return widgets.HBox(controls, layout=widgets.Layout(flex_flow="row wrap"))
+
+
+def sentence(markup: str) -> str:
+    return f"<p>{markup}</p>"
+
+
+def scrolling(markup: str) -> str:
+    return f'<div style="overflow-x:auto">{markup}</div>'

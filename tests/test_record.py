@@ -1,0 +1,48 @@
+"""`python -m helpers record`: one run for each beta, and two CSV files of them."""
+
+import os
+
+import pandas as pd
+import pytest
+
+from helpers import course, record
+
+
+def test_one_run_per_beta(monkeypatch):
+    monkeypatch.setattr(record, "BETAS", [0.0, 0.1])
+    monkeypatch.setenv("RLHF_BUDGET", "0.01")  # 2 optimizer steps
+    runs, samples = record.record_runs(course.start())
+    assert list(runs.columns) == ["beta", "step", "reward", "kl"]
+    assert list(samples.columns) == ["beta", "prompt", "output", "reward"]
+    assert runs[runs["step"] == 0].drop(columns="beta").drop_duplicates()["kl"].tolist() == [0]
+    for table, rows in [(runs, 3), (samples, record.SAMPLES)]:
+        assert table.groupby("beta").size().to_dict() == {0.0: rows, 0.1: rows}
+    prompts = samples.groupby("beta")["prompt"].apply(list)
+    assert prompts[0.0] == prompts[0.1] and samples["reward"].between(0, 1).all()
+
+
+def test_the_files_are_those_of_a_whole_run_at_tiny_scale(monkeypatch, tmp_path):
+    runs = pd.DataFrame([dict(beta=0.02, step=0, reward=1 / 3, kl=0.0)])
+    samples = pd.DataFrame([dict(beta=0.02, prompt="A, b", output=' "c"\nd', reward=0.5)])
+    for name, value in {"RLHF_SCALE": "full", "RLHF_BUDGET": "0.1"}.items():
+        monkeypatch.setenv(name, value)
+    seen = []
+    monkeypatch.setattr(record, "record_runs", lambda here: seen.append(here) or (runs, samples))
+    record.main(tmp_path / "data")
+    assert (seen[0].scale, seen[0].budget) == ("tiny", 1.0)
+    assert sorted(os.listdir(tmp_path / "data")) == ["kl_lab_runs.csv", "kl_lab_samples.csv"]
+    assert (tmp_path / "data" / "kl_lab_runs.csv").read_text() == "beta,step,reward,kl\n0.02,0,0.3333,0.0\n"
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "data" / "kl_lab_samples.csv"), samples)
+
+
+def test_the_command_is_known(cli):
+    shown = cli("record", "--help")
+    assert shown.returncode == 0 and "KL lab" in shown.stdout
+
+
+@pytest.mark.parametrize("name", ["runs", "samples"])
+def test_what_the_course_ships_has_the_columns_that_are_recorded(name):
+    table = pd.read_csv(record.NOTEBOOKS / "data" / f"kl_lab_{name}.csv")
+    assert sorted(table["beta"].unique()) == record.BETAS
+    last = {"runs": "kl", "samples": "reward"}[name]
+    assert table.columns[0] == "beta" and table.columns[-1] == last and not table.isna().any().any()

@@ -1,0 +1,187 @@
+"""The sample explorer: its orders, its marks, its strip, and hostile text in every place."""
+
+import re
+
+import pytest
+
+from helpers.errors import CourseError
+from helpers.widgets.samples import SampleExplorer, marked
+
+# name: reward before, reward after, KL of the two tokens
+NUMBERS = {"up": (0.1, 0.9, 0.5), "down": (0.8, 0.3, 0.2), "best": (0.9, 0.95, 0.1), "far": (0.5, 0.6, 3.0)}
+
+
+def make_row(name, before, after, nats):
+    return {
+        "prompt": f"prompt {name}",
+        "before": " it was a bad film",
+        "after": " it was a good film indeed",
+        "reward_before": before,
+        "reward_after": after,
+        "tokens": [(" it", nats, -0.25), (" was", nats / 2, 0.75)],
+    }
+
+
+@pytest.fixture
+def rows():
+    return [make_row(name, *numbers) for name, numbers in NUMBERS.items()]
+
+
+@pytest.fixture
+def explorer(rows):
+    return SampleExplorer(rows)
+
+
+def prompt_shown(explorer):
+    return re.search(r"prompt (\w+)<", explorer.shown.value)[1]
+
+
+@pytest.mark.parametrize(
+    "order, names",
+    {
+        "largest gain": ["up", "far", "best", "down"],
+        "largest loss": ["down", "best", "far", "up"],
+        "highest reward after": ["best", "up", "far", "down"],
+        "largest KL": ["far", "up", "down", "best"],
+    }.items(),
+)
+def test_orders(explorer, order, names):
+    explorer.sort.value = order
+    seen = []
+    for place in range(1, 5):
+        explorer.sample.value = place
+        seen.append(prompt_shown(explorer))
+    assert seen == names
+
+
+def test_another_order_begins_with_its_first_sample(explorer):
+    for place in (1, 3):
+        explorer.sort.value = "largest gain"
+        assert prompt_shown(explorer) == "up"
+        explorer.sample.value = place
+        explorer.sort.value = "largest loss"
+        assert explorer.sample.value == 1 and prompt_shown(explorer) == "down"
+
+
+def test_previous_and_next_stop_at_the_ends(explorer):
+    assert explorer.previous.disabled and not explorer.next.disabled
+    explorer.previous.click()
+    assert explorer.sample.value == 1
+    for place in (2, 3, 4, 4):
+        explorer.next.click()
+        assert explorer.sample.value == place
+    assert prompt_shown(explorer) == "down" and explorer.next.disabled
+    explorer.previous.click()
+    assert explorer.sample.value == 3 and not explorer.previous.disabled and not explorer.next.disabled
+
+
+def test_rewards_gain_and_kl_are_said_in_numbers(explorer):
+    for text in ("Sample 1 of 4", "gain 0.80", "KL 0.75 nats", ">0.10<", ">0.90<"):
+        assert text in explorer.shown.value
+    explorer.sample.value = 4
+    assert "gain \N{MINUS SIGN}0.50" in explorer.shown.value
+
+
+def test_the_strip_shows_kl_or_advantage(explorer):
+    def numbers():
+        return re.findall(r"<rt[^>]*>([^<]*)</rt>", explorer.shown.value)
+
+    assert numbers() == ["0.50", "0.25"] and "its KL in nats" in explorer.shown.value
+    explorer.strip.value = "advantage"
+    assert numbers() == ["\N{MINUS SIGN}0.25", "0.75"] and "its advantage" in explorer.shown.value
+
+
+def bare(static):
+    return re.sub(r"</?bdi[^>]*>", "", static.markup)
+
+
+def test_differences_are_marked_without_colour():
+    before, after = marked(" it was a bad film", " it was a good film indeed")
+    assert bare(before) == "it was a <del>bad</del> film"
+    assert bare(after) == "it was a <ins>good</ins> film <ins>indeed</ins>"
+
+
+@pytest.mark.parametrize(
+    "before, after, old, new",
+    [
+        ("same", "same", "same", "same"),
+        ("", "all new", "", "<ins>all new</ins>"),
+        ("all old", "", "<del>all old</del>", ""),
+        ("", "", "", ""),
+    ],
+)
+def test_marks_at_the_edges(before, after, old, new):
+    assert [bare(text) for text in marked(before, after)] == [old, new]
+
+
+def test_texts_of_many_words_are_cut_and_quick():
+    before, after = marked("word " * 20000, "other " * 20000)
+    assert len(before.markup) < 3000 and "more characters" in before.markup
+    assert len(after.markup) < 3000
+
+
+def test_static(explorer):
+    shown = explorer.static(count=3)._repr_html_()
+    assert "3 of 4 samples, largest gain first" in shown
+    assert re.findall(r"prompt (\w+)<", shown) == ["up", "far", "best"]
+    assert "<del>" in shown and "<ins>" in shown and shown.count("<ruby") == 2
+    explorer.sort.value, explorer.strip.value = "largest loss", "advantage"
+    assert "largest loss first" in explorer.static().markup and "advantage" in explorer.static().markup
+
+
+def test_every_control_has_a_label(explorer):
+    controls = [explorer.sort, explorer.sample, explorer.previous, explorer.next, explorer.strip]
+    assert all(control.description for control in controls)
+    assert len({control.description for control in controls}) == len(controls)
+
+
+def test_no_samples():
+    explorer = SampleExplorer([])
+    for control, value in [(explorer.sort, "largest KL"), (explorer.strip, "advantage")]:
+        control.value = value
+    explorer.next.click()
+    explorer.previous.click()
+    assert explorer.shown.value == explorer.static().markup == "There are no samples to show."
+
+
+def test_a_sample_without_tokens(rows):
+    rows[0]["tokens"], rows[0]["after"] = [], ""
+    explorer = SampleExplorer(rows)
+    assert "KL 0.00 nats" in explorer.shown.value and "<ruby" not in explorer.static().markup
+
+
+def test_a_row_that_lacks_something(rows):
+    del rows[2]["tokens"]
+    with pytest.raises(CourseError, match="row 2 lacks tokens.*compare.token_view"):
+        SampleExplorer(rows)
+
+
+def all_html(widget):
+    """Every HTML value under a widget, and every description, which 7.7 renders too."""
+    for child in getattr(widget, "children", ()):
+        yield from all_html(child)
+    if hasattr(widget, "value") and isinstance(widget.value, str):
+        yield widget.value
+    yield getattr(widget, "description", "")
+
+
+@pytest.mark.parametrize("place", ["prompt", "before", "after", "tokens"])
+def test_hostile_text_stays_text(rows, hostile, place):
+    rows[0][place] = [(hostile, 9.0, 1.0)] if place == "tokens" else hostile
+    explorer = SampleExplorer(rows)
+    shown = []
+    for order in explorer.sort.options:
+        explorer.sort.value = order
+        for explorer.sample.value in range(1, 5):
+            shown += all_html(explorer.view)
+        shown.append(explorer.static().markup)
+    for text in shown:
+        assert not re.search(r"<(img|script|svg)", text) and "\x00" not in text and len(text) < 40_000
+    if "\u202e" in hostile:
+        told = [text for text in shown if "\u202e" in text]
+        assert told and all(inside_bdi(text, "\u202e") for text in told)
+
+
+def inside_bdi(markup, character):
+    """Whether the character stands only where it cannot turn the direction of what surrounds it."""
+    return character not in re.sub(r"<bdi[^>]*>[^<]*</bdi>", "", markup)
