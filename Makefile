@@ -7,10 +7,10 @@ VENV = .venv/bin/python
 READY = .venv/.ready
 PIP = $(VENV) -m pip install --disable-pip-version-check
 
-.PHONY: help course test trlx lab notebooks lint publish tiny clean
+.PHONY: help course test test-browser trlx lab notebooks lint publish tiny clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | awk -F'|' '{printf "%-18s%s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-20s%s\n", $$1, $$2}'
 
 course: $(READY)  ## run all notebooks in order, without a browser
 	@$(VENV) -m helpers run
@@ -20,7 +20,11 @@ test: $(READY)  ## run every test, and every notebook with a tenth of the traini
 	RLHF_SCALE=tiny RLHF_BUDGET=0.1 RLHF_OUT="$$out" OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
 	$(VENV) -m pytest -rs -n 2 --dist loadfile --no-loadscope-reorder \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout 600 \
-		--ignore tests/colab_gpu.ipynb tests notebooks
+		--ignore tests/colab_gpu.ipynb --ignore tests/browser tests notebooks
+
+test-browser: .venv/.lab  ## work the widgets in a real browser (needs Chromium); screenshots go to out/screenshots
+	@$(PIP) -r tests/browser/requirements.txt
+	@$(VENV) -m pytest -rs tests/browser
 
 trlx: $(READY)  ## install the real trlX too; from then on the notebooks train with it
 	@$(VENV) -m helpers trlx

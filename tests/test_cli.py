@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, SHARED_ASSETS, hub_repositories, write_reviews
+from common import ROOT, SHARED_ASSETS, hub_repositories, write_reviews
 
 from helpers import course
 

@@ -5,7 +5,7 @@ import shutil
 
 import nbformat
 import pytest
-from conftest import ROOT
+from common import ROOT
 
 from helpers import notebooks
 

@@ -5,7 +5,7 @@ import os
 
 import nbformat
 import pytest
-from conftest import SHARED_ASSETS
+from common import SHARED_ASSETS
 
 from helpers import notebooks
 

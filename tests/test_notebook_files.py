@@ -4,7 +4,7 @@ import re
 
 import nbformat
 import pytest
-from conftest import ROOT
+from common import ROOT
 
 from helpers import notebooks, publish
 

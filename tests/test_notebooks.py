@@ -12,7 +12,7 @@ import threading
 
 import nbformat
 import pytest
-from conftest import ROOT
+from common import ROOT
 
 from helpers import course, notebooks
 from helpers.errors import CourseError

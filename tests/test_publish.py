@@ -7,7 +7,7 @@ import subprocess
 
 import nbformat
 import pytest
-from conftest import ROOT
+from common import ROOT
 
 from helpers import notebooks, publish
 from helpers.errors import CourseError

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 from accelerate.utils import set_seed
-from conftest import TRLX_COMMAND
+from common import TRLX_COMMAND
 from ppo_run import MODEL, PROMPTS, count_the, engine_train, small_config, small_run
 from transformers import AutoTokenizer
 
