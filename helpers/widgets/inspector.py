@@ -34,8 +34,9 @@ class RewardInspector:
     """Rewards of a text, side by side. `view` is the widget, `static()` the same as a table, `history` what was tried.
 
     The text counts as sample and as output, and the prompt is empty. Rewards per token are summed. Every function is
-    called once for each new text; `read_once` lets functions share a judge. `history` is a list of {"text": text, reward's name: reward}, every distinct text once,
-    in the order of the first try; `pandas.DataFrame(inspector.history)` makes it a table.
+    called once for each new text; `read_once` lets functions share a judge. `history` is a list of {"text": text, reward's
+    name: reward}, every distinct text once, in the order of the first try; `pandas.DataFrame(inspector.history)` makes it
+    a table.
 
     Args:
         reward_fns: {name: reward function}, one or more.
