@@ -7,7 +7,7 @@ VENV = .venv/bin/python
 READY = .venv/.ready
 PIP = $(VENV) -m pip install --disable-pip-version-check
 
-.PHONY: help course test test-browser trlx lab notebooks lint publish tiny clean
+.PHONY: help course test test-widgets test-browser trlx lab notebooks lint publish tiny clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-20s%s\n", $$1, $$2}'
@@ -21,6 +21,11 @@ test: $(READY)  ## run every test, and every notebook with a tenth of the traini
 	$(VENV) -m pytest -rs -n 2 --dist loadfile --no-loadscope-reorder \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout 600 \
 		--ignore tests/colab_gpu.ipynb --ignore tests/browser tests notebooks
+
+test-widgets:  ## the widgets on Colab's ipywidgets 7.7, in a small environment without torch
+	@[ -d .venv-widgets ] || $(PYTHON) -m venv .venv-widgets
+	@.venv-widgets/bin/python -m pip install --quiet --disable-pip-version-check -r tests/widgets/requirements.txt
+	@.venv-widgets/bin/python -m pytest -q tests/widgets
 
 test-browser: .venv/.lab  ## work the widgets in a real browser (needs Chromium); screenshots go to out/screenshots
 	@$(PIP) -r tests/browser/requirements.txt
@@ -45,7 +50,7 @@ tiny: $(READY)  ## build the embedded models again
 	@$(VENV) -m helpers.tiny.build
 
 clean:  ## remove .venv and caches; results in out/ stay
-	rm -rf .venv .pytest_cache .ruff_cache
+	rm -rf .venv .venv-widgets .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last: without it an environment is half made, and is made again.
