@@ -59,6 +59,10 @@ def cell(value) -> str:
     return number(float(value))
 
 
+def heading(caption: str) -> str:
+    return f'<caption style="white-space:nowrap;text-align:left">{escape(caption)}</caption>'
+
+
 def table(rows: list[dict], caption: str) -> str:
     """Rows of {column: value} as an HTML table with a caption; columns in the order of the first row."""
     columns = list(rows[0]) if rows else []
@@ -69,7 +73,7 @@ def table(rows: list[dict], caption: str) -> str:
         + "</tr>"
         for row in rows
     )
-    return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table>{heading(caption)}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def bars(rows: list[tuple[str, float]], caption: str, low: float = 0.0, high: float = 1.0) -> str:
@@ -82,7 +86,7 @@ def bars(rows: list[tuple[str, float]], caption: str, low: float = 0.0, high: fl
             f'<tr><th scope="row" style="text-align:left">{escape(label)}</th>'
             f'<td style="width:12em">{bar}</td><td>{number(value)}</td></tr>'
         )
-    return f"<table><caption>{escape(caption)}</caption><tbody>{''.join(lines)}</tbody></table>"
+    return f"<table>{heading(caption)}<tbody>{''.join(lines)}</tbody></table>"
 
 
 def shaded(pieces: list[tuple[str, float]], caption: str, scale: float | None = None) -> str:

@@ -80,7 +80,7 @@ class RewardInspector:
         self.explain = widgets.Dropdown(
             description="Explain", options=[(plain(name), name) for name in self.reward_fns]
         )
-        self.words = widgets.Button(description="Words that moved it")
+        self.words = widgets.Button(description="Words that moved it", layout=widgets.Layout(width="auto"))
         self.scores, self.moved, self.tasks, self.tried = (widgets.HTML() for _ in range(4))
         self.pick.observe(self._on_pick, names="value")
         self.text.observe(self._on_text, names="value")

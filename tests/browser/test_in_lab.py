@@ -50,7 +50,7 @@ def test_prompt_browser_by_keyboard(lab):
     search.focus()
     page.keyboard.type("i saw")
     page.keyboard.press("Enter")
-    wait_for_text(page, r"(?i)prompts? .*match|match")
+    wait_for_text(page, r"prompts pass the filter")
     page.keyboard.press("Tab")
     sample = control(page, "button", "Sample")
     sample.focus()
@@ -72,7 +72,7 @@ def test_reward_inspector_by_keyboard(lab):
     idle(page, 100)
     for typed, score in [
         ("I loved every minute of it.", r"0\.9\d"),
-        ("I hated every minute of it.", r"0\.0\d"),
+        ("I watched this film and fell asleep.", r"0\.0\d"),
     ]:
         text.focus()
         page.keyboard.press("Control+A")
@@ -80,7 +80,7 @@ def test_reward_inspector_by_keyboard(lab):
         page.keyboard.press("Tab")
         idle(page)
         page.wait_for_timeout(500)
-        assert re.search(score, widgets_text(page)), widgets_text(page)
+        assert re.search(rf"Rewards of this text\s+judge\s+keywords\s+combined\s+{score}", widgets_text(page))
     words = control(page, "button", "Words that moved it")
     words.focus()
     page.keyboard.press("Enter")
