@@ -65,10 +65,10 @@ class Live:
 
     def progress(self) -> None:
         """Take clicks, and redraw: never more than a tenth of the run's time."""
+        self.clicks.take()
         now = time.perf_counter()
         if now < self.redraw_at:
             return
-        self.clicks.take()
         self.draw(self.time_left(now))
         self.redraw_at = now + max(REDRAW_SECONDS, 10 * (time.perf_counter() - now))
 

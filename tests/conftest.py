@@ -14,8 +14,9 @@ from helpers import trlx_install
 
 
 def pytest_collection_modifyitems(items):
-    """The slowest file first: of two processes the other does the rest meanwhile."""
-    items.sort(key=lambda item: item.path.name != "test_run.py")
+    """The slowest files first: of two processes the other does the rest meanwhile."""
+    slowest = ["test_full.py", "test_run.py"]
+    items.sort(key=lambda item: slowest.index(item.path.name) if item.path.name in slowest else len(slowest))
 
 
 @pytest.fixture(autouse=True)
