@@ -21,7 +21,7 @@ README = f"# A course\n\n{publish.README_START}\n{publish.UNPUBLISHED}\n{publish
 def copy(tmp_path, make_notebook):
     """A small course with two notebooks, one of them with outputs, and any the course really has."""
     folder = tmp_path / "copy"
-    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*", "data"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     (folder / "tests").mkdir()
     shutil.copy(ROOT / "tests" / "colab_gpu.ipynb", folder / "tests")

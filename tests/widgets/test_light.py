@@ -12,6 +12,8 @@ MODULES = sorted(path.stem for path in (ROOT / "helpers" / "widgets").glob("[a-z
 
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_nothing_heavy(name):
-    code = f"import sys, helpers.widgets.{name}\nprint({{'torch', 'pandas', 'matplotlib'}} & set(sys.modules))"
+    code = (
+        f"import sys, helpers.widgets.{name}\nprint({{'torch', 'pandas', 'matplotlib'}} & set(sys.modules))"
+    )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.stdout.strip() == "set()", result.stderr
