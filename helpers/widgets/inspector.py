@@ -77,7 +77,8 @@ class RewardInspector:
         self.text = widgets.Textarea(
             description="Text", value=self.texts[first], continuous_update=False, **wide
         )
-        self.explain = widgets.Dropdown(
+        # buttons, not a dropdown: in JupyterLab the arrow keys leave a dropdown for the next cell
+        self.explain = widgets.ToggleButtons(
             description="Explain", options=[(plain(name), name) for name in self.reward_fns]
         )
         self.words = widgets.Button(description="Words that moved it", layout=widgets.Layout(width="auto"))

@@ -83,20 +83,21 @@ class SampleExplorer:
         check(rows)
         self.rows = list(rows)
         style = {"description_width": "initial"}
-        self.sort = widgets.Dropdown(options=list(ORDERS), description="Sort by", style=style)
+        # buttons, not a dropdown: in JupyterLab the arrow keys leave a dropdown for the next cell
+        self.sort = widgets.ToggleButtons(options=list(ORDERS), description="Sort by", style=style)
         self.sample = widgets.IntSlider(
             value=1, min=1, max=max(1, len(rows)), description="Sample", style=style
         )
         self.previous = widgets.Button(description="Previous")
         self.next = widgets.Button(description="Next")
-        self.strip = widgets.Dropdown(options=list(STRIPS), description="Heat strip shows", style=style)
+        self.strip = widgets.ToggleButtons(options=list(STRIPS), description="Heat strip shows", style=style)
         self.shown = widgets.HTML()
         for control in (self.sort, self.sample, self.strip):
             control.observe(self.show, "value")
         self.previous.on_click(lambda button: self.go(-1))
         self.next.on_click(lambda button: self.go(1))
         chooser = widgets.HBox([self.sample, self.previous, self.next])
-        self.view = widgets.VBox([widgets.HBox([self.sort, self.strip]), chooser, self.shown])
+        self.view = widgets.VBox([self.sort, chooser, self.strip, self.shown])
         self.show()
 
     def sorted_rows(self) -> list[dict]:
