@@ -1,27 +1,23 @@
 """Before and after: two models on the same prompts with the same seed, and what training did to the weights."""
 
-import copy
-
 import pandas as pd
 import torch
 from transformers import set_seed
 
 from helpers.ppo import loss
+from helpers.ppo.rollout import pad_rows
 from helpers.rewards import score
 
 
 def continue_prompts(model, tokenizer, prompts: list[str], seed: int = 0, **gen_kwargs) -> list[str]:
     """One sampled continuation per prompt, without the prompt; the same seed gives the same texts."""
     settings = dict(max_new_tokens=24, do_sample=True, top_k=0, top_p=1.0) | gen_kwargs
-    tokenizer = copy.deepcopy(tokenizer)  # the caller's keeps its padding as it was
-    tokenizer.padding_side = "left"
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    batch = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)
+    pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    ids, mask = (t.to(model.device) for t in pad_rows(tokenizer(prompts)["input_ids"], pad_id, "left"))
     set_seed(seed)
     with torch.no_grad():
-        tokens = model.generate(**batch, pad_token_id=tokenizer.pad_token_id, **settings)
-    return tokenizer.batch_decode(tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        tokens = model.generate(input_ids=ids, attention_mask=mask, pad_token_id=pad_id, **settings)
+    return tokenizer.batch_decode(tokens[:, ids.shape[1] :], skip_special_tokens=True)
 
 
 def before_after(
@@ -53,9 +49,15 @@ def token_view(trainer, table: pd.DataFrame) -> list[dict]:
         One dictionary per row: prompt, before, after, reward_before, reward_after, and tokens, a list of (text, KL in nats,
         advantage in units of the reward: not scaled, clipped or whitened as an update may have it).
     """
-    query, query_mask = padded(trainer, table["prompt"], side="left")
-    response, mask = padded(trainer, table["after"], side="right")
-    logprobs, ref_logprobs, values = trainer.sampler.look_back(query, query_mask.long(), response, mask)
+    prompts, outputs = (
+        trainer.tokenizer(table[column].tolist(), add_special_tokens=False)["input_ids"]
+        for column in ("prompt", "after")
+    )
+    pad_id, device = trainer.tokenizer.pad_token_id, trainer.sampler.device
+    query, query_mask = (t.to(device) for t in pad_rows(prompts, pad_id, "left"))
+    response, mask = (t.to(device) for t in pad_rows(outputs, pad_id, "right"))
+    mask = mask.float()
+    logprobs, ref_logprobs, values = trainer.sampler.look_back(query, query_mask, response, mask)
     kl = loss.kl_per_token(logprobs, ref_logprobs, mask)
     scores = torch.tensor(table["reward_after"].tolist(), dtype=torch.float32, device=mask.device)
     rewards = loss.token_rewards(scores, kl, trainer.kl_coef, mask)
@@ -69,19 +71,6 @@ def token_view(trainer, table: pd.DataFrame) -> list[dict]:
             zip(pieces, kl[i, :length].tolist(), advantages[i, :length].tolist(), strict=True)
         )
     return rows
-
-
-def padded(trainer, texts, side: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, T) token ids padded on that side, and their mask, on the sampler's device; one column at least."""
-    rows = trainer.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    width = max(1, *map(len, rows))
-    ids = torch.full((len(rows), width), trainer.tokenizer.pad_token_id)
-    mask = torch.zeros(len(rows), width)
-    for row, tokens in enumerate(rows):
-        place = slice(0, len(tokens)) if side == "right" else slice(width - len(tokens), width)
-        ids[row, place], mask[row, place] = torch.tensor(tokens, dtype=torch.long), 1.0
-    device = trainer.sampler.device
-    return ids.to(device), mask.to(device)
 
 
 def weight_changes(before, after) -> pd.DataFrame:

@@ -49,9 +49,8 @@ def import_trlx():
             peft.prepare_model_for_int8_training = peft.prepare_model_for_kbit_training
     except ImportError:
         pass  # trlX does without peft where there is none
-    logging.disable(
-        logging.WARNING
-    )  # what ray and deepspeed have to say is about parts that no run here uses
+    # what ray and deepspeed have to say is about parts that no run here uses
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -266,9 +265,8 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         self.scores += totals
         self.outputs += outputs
         self.tell("progress")
-        if isinstance(
-            given[0], list
-        ):  # trlX has no place for more rewards than tokens: the last token gets the rest
+        # trlX has no place for more rewards than tokens: the last token gets the rest
+        if isinstance(given[0], list):
             given = [fold(rewards, max(1, len(ids))) for rewards, ids in zip(given, tokens, strict=True)]
         return given
 

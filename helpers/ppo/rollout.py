@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 
 from helpers.errors import CourseError
 from helpers.ppo import loss
@@ -55,6 +56,18 @@ def join(parts: list[Rollouts]) -> Rollouts:
     return Rollouts(**joined)
 
 
+def pad_rows(rows: list[list[int]], pad_id: int, side: str) -> tuple[Tensor, Tensor]:
+    """(N, T) token ids padded on that side ("left", "right") to the longest row, and their mask, 1 on tokens.
+
+    Where every row is empty there is one column of padding, because nothing downstream takes none.
+    """
+    tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
+    ids = pad_sequence(tensors, batch_first=True, padding_value=pad_id, padding_side=side)
+    ones = [torch.ones_like(row) for row in tensors]
+    mask = pad_sequence(ones, batch_first=True, padding_side=side)
+    return (ids, mask) if ids.shape[1] else (pad(ids, (0, 1), value=pad_id), pad(mask, (0, 1)))
+
+
 class PromptSet:
     """Tokenised prompts, dealt in shuffled passes; what else came with a prompt stays with it."""
 
@@ -89,13 +102,7 @@ class PromptSet:
 
     def batch(self, indices: list[int]) -> tuple[Tensor, Tensor, dict]:
         """(N, Q) left-padded ids, their mask, and the metadata as one list per key."""
-        width = max(len(self.tokens[i]) for i in indices)
-        ids = torch.full((len(indices), width), self.pad_id)
-        mask = torch.zeros_like(ids)
-        for row, i in enumerate(indices):
-            tokens = torch.tensor(self.tokens[i])
-            ids[row, width - len(tokens) :] = tokens
-            mask[row, width - len(tokens) :] = 1
+        ids, mask = pad_rows([self.tokens[i] for i in indices], self.pad_id, "left")
         keys = self.metadata[indices[0]].keys()
         return ids, mask, {key: [self.metadata[i].get(key) for i in indices] for key in keys}
 
@@ -162,13 +169,8 @@ class Sampler:
                 tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"] + [eos]
             kept.append(tokens)
             outputs.append(text)
-        width = max(map(len, kept))
-        ids = torch.full((len(kept), width), self.tokenizer.pad_token_id, device=self.device)
-        mask = torch.zeros(len(kept), width, device=self.device)
-        for row, tokens in enumerate(kept):
-            ids[row, : len(tokens)] = torch.tensor(tokens, device=self.device)
-            mask[row, : len(tokens)] = 1
-        return ids, mask, outputs
+        ids, mask = pad_rows(kept, self.tokenizer.pad_token_id, "right")
+        return ids.to(self.device), mask.float().to(self.device), outputs
 
     def look_back(self, query, query_mask, response, mask) -> tuple[Tensor, Tensor, Tensor]:
         """(N, R) log-probabilities under policy and reference, and values, 0 on padding.

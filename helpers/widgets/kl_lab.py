@@ -4,28 +4,18 @@ import math
 
 import ipywidgets as widgets
 
-from helpers.errors import CourseError
 from helpers.palette import BLUE
 from helpers.widgets.html import Static, number, table
+from helpers.widgets.rows import check_rows
 
 WIDTH, HEIGHT = 560, 320
 LEFT, RIGHT, TOP, BOTTOM = 60, 40, 30, 50
 """The picture's size and margins in pixels."""
 
 RUN_KEYS, SAMPLE_KEYS = ("beta", "step", "reward", "kl"), ("beta", "prompt", "output", "reward")
+SOURCE = "Read runs and samples from the CSV files that `python -m helpers record` writes: pandas.read_csv(file).to_dict('records')."
 QUIET = "#666666"
 """The lines that are not chosen: thin, dashed, and dark enough to read."""
-
-
-def check(rows: list[dict], keys: tuple, name: str) -> None:
-    """Raise a CourseError that names the first row which is not what `python -m helpers record` writes."""
-    for index, row in enumerate(rows):
-        lacking = [key for key in keys if key not in row]
-        if lacking:
-            raise CourseError(
-                f"{name}[{index}] lacks {', '.join(lacking)}. Read {name} from the CSV that `python -m helpers record` "
-                "writes: pandas.read_csv(file).to_dict('records')."
-            )
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -62,8 +52,8 @@ class KLLab:
     """
 
     def __init__(self, runs: list[dict], samples: list[dict]):
-        check(runs, RUN_KEYS, "runs")
-        check(samples, SAMPLE_KEYS, "samples")
+        check_rows(runs, RUN_KEYS, "runs[{}]", SOURCE)
+        check_rows(samples, SAMPLE_KEYS, "samples[{}]", SOURCE)
         self.samples = list(samples)
         self.runs: dict[float, list[dict]] = {}
         for row in sorted(runs, key=lambda row: (float(row["beta"]), int(row["step"]))):

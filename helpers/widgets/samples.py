@@ -4,11 +4,12 @@ import difflib
 
 import ipywidgets as widgets
 
-from helpers.errors import CourseError
 from helpers.widgets.html import Static, escape, number, plain, shaded, table
+from helpers.widgets.rows import check_rows
 
 KEYS = ("prompt", "before", "after", "reward_before", "reward_after", "tokens")
 
+SOURCE = "SampleExplorer takes what compare.token_view(trainer, table) returns: one dictionary per prompt."
 NOTE = "struck out: only before; underlined: only after"
 
 # What each order is called, and what it puts first.
@@ -57,17 +58,6 @@ def heat_strip(row: dict, what: str) -> str:
     return shaded(pieces, f"The tokens after training, each over its {meaning}")
 
 
-def check(rows: list[dict]) -> None:
-    """Raise a CourseError that names the first row which is not what `compare.token_view` gives."""
-    for index, row in enumerate(rows):
-        lacking = [key for key in KEYS if key not in row]
-        if lacking:
-            raise CourseError(
-                f"row {index} lacks {', '.join(lacking)}. SampleExplorer takes what compare.token_view(trainer, table) "
-                "returns: one dictionary per prompt."
-            )
-
-
 class SampleExplorer:
     """Samples before and after training, sorted, with their differences and a heat strip over the tokens.
 
@@ -80,7 +70,7 @@ class SampleExplorer:
     """
 
     def __init__(self, rows: list[dict]):
-        check(rows)
+        check_rows(rows, KEYS, "row {}", SOURCE)
         self.rows = list(rows)
         style = {"description_width": "initial"}
         # buttons, not a dropdown: in JupyterLab the arrow keys leave a dropdown for the next cell

@@ -15,6 +15,15 @@ def control(page, role: str, name: str):
     return found
 
 
+def retype(page, field, text: str, leave_by: str) -> None:
+    """Replace what stands in a field by keyboard, and leave it."""
+    field.focus()
+    page.keyboard.press("Control+A")
+    page.keyboard.type(text)
+    page.keyboard.press(leave_by)
+    idle(page)
+
+
 def widgets_text(page) -> str:
     return "\n".join(page.locator(".jupyter-widgets").all_inner_texts())
 
@@ -66,11 +75,7 @@ def test_prompt_browser_by_keyboard(lab):
     page.keyboard.press("Enter")
     idle(page)
     wait_for_text(page, "highest")
-    search.focus()
-    page.keyboard.press("Control+A")
-    page.keyboard.type(HOSTILE)
-    page.keyboard.press("Enter")
-    idle(page)
+    retype(page, search, HOSTILE, "Enter")
     assert unharmed(page)
 
 
@@ -83,11 +88,7 @@ def test_reward_inspector_by_keyboard(lab):
         ("I loved every minute of it.", r"0\.9\d"),
         ("I watched this film and fell asleep.", r"0\.0\d"),
     ]:
-        text.focus()
-        page.keyboard.press("Control+A")
-        page.keyboard.type(typed)
-        page.keyboard.press("Tab")
-        idle(page)
+        retype(page, text, typed, "Tab")
         page.wait_for_timeout(500)
         assert re.search(rf"Rewards of this text\s+judge\s+keywords\s+combined\s+{score}", widgets_text(page))
     words = control(page, "button", "Words that moved it")
@@ -95,11 +96,7 @@ def test_reward_inspector_by_keyboard(lab):
     page.keyboard.press("Enter")
     page.locator("ruby").last.wait_for(state="attached", timeout=30_000)
     page.screenshot(path=page.shots / "inspector_words.png")
-    text.focus()
-    page.keyboard.press("Control+A")
-    page.keyboard.type(HOSTILE)
-    page.keyboard.press("Tab")
-    idle(page)
+    retype(page, text, HOSTILE, "Tab")
     page.wait_for_timeout(500)
     assert unharmed(page)
 
