@@ -9,6 +9,7 @@ import time
 import matplotlib.pyplot as plt
 from tqdm import tqdm
 
+from helpers import figures
 from helpers.clicks import Clicks
 from helpers.palette import BLUE, GREEN, ORANGE
 from helpers.verdict import column, summary, verdict
@@ -54,8 +55,7 @@ class Live:
         self.button.on_click(self.stop)
         display(self.button)
         self.figure, self.axes = plt.subplots(1, 4, figsize=(14, 3), layout="constrained")
-        plt.close(self.figure)
-        self.figure_shown = display(self.figure, display_id=True)
+        self.figure_shown = figures.show_live(self.figure)
         self.text_shown = display(HTML("Before the first round ..."), display_id=True)
         self.clicks = Clicks(self.button)
 
@@ -74,7 +74,7 @@ class Live:
 
     def draw(self, heading: str) -> None:
         draw_history(self.trainer.history, self.axes)
-        self.figure_shown.update(self.figure)
+        figures.update(self.figure_shown, self.figure)
         self.text_shown.update(self.html(page(heading, self.trainer)))
 
     def time_left(self, now: float) -> str:

@@ -1,11 +1,14 @@
 """HTML for the widgets and for their static doubles. Texts come from models and readers: nothing reaches HTML unescaped."""
 
 import html
+import re
 
 from helpers.palette import BLUE, ORANGE
 
 LIMIT = 2000
 """Characters shown of one text."""
+TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Characters that turn the direction of what follows; letters written from right to left need none of them."""
 
 
 class Static:
@@ -29,20 +32,23 @@ def plain(text: str, limit: int = LIMIT) -> str:
 
 
 def visible(character: str) -> str:
-    """Control characters as the pictures Unicode has for them, and line ends as spaces."""
+    """Control characters as the pictures Unicode has for them, line ends as spaces, and no turning of the direction."""
     code = ord(character)
     if character in "\n\t\r":
         return " "
     if code < 32:
         return chr(0x2400 + code)
-    if 0xD800 <= code < 0xE000 or code == 127:
+    if 0xD800 <= code < 0xE000 or code == 127 or character in TURNS:
         return "\N{REPLACEMENT CHARACTER}"
     return character
 
 
 def escape(text: str, limit: int = LIMIT) -> str:
-    """`text` as HTML that can neither run nor turn the direction of what stands around it."""
-    return f'<bdi dir="auto">{html.escape(plain(text, limit))}</bdi>'
+    """`text` as HTML that can neither run nor turn what stands around it; a long word may break, or it would widen the page."""
+    breakable = re.sub(
+        r"(\S{40})(?=\S)", "\\1\0", plain(text, limit)
+    )  # `plain` leaves no NUL of the text's own
+    return f'<bdi dir="auto">{html.escape(breakable).replace(chr(0), "<wbr>")}</bdi>'
 
 
 def number(value: float | None) -> str:

@@ -64,40 +64,45 @@ class RewardInspector:
 
     def _make_controls(self, texts: dict[str, list[str]]) -> None:
         wide = {"layout": widgets.Layout(width="98%"), "style": {"description_width": "5em"}}
-        self.texts, labels = [""], ["your own text"]
-        for kind, group in texts.items():
-            for place, text in enumerate(group, start=1):
-                self.texts.append(text)
-                labels.append(f"{plain(kind)} {place}: {plain(text, 70)}")
-        first = min(1, len(labels) - 1)
-        places = [(label, place) for place, label in enumerate(labels)]
-        self.pick = widgets.Dropdown(description="Pick", options=places, value=first, **wide)
+        self.groups = [
+            ("your own text", []),
+            *((kind, list(group)) for kind, group in texts.items() if group),
+        ]
+        # buttons, not a dropdown: in JupyterLab the arrow keys leave a dropdown for the next cell
+        kinds = [(plain(kind, 40), place) for place, (kind, _) in enumerate(self.groups)]
+        self.pick = widgets.ToggleButtons(
+            description="Pick", options=kinds, style={"button_width": "auto", "description_width": "5em"}
+        )
+        self.number = widgets.BoundedIntText(description="Number", value=1, min=1, max=1)
         # continuous_update=False: the value arrives when the reader leaves the field. So each value is a text somebody
         # meant, and the history needs no timer to keep half-typed words out.
-        self.text = widgets.Textarea(
-            description="Text", value=self.texts[first], continuous_update=False, **wide
-        )
-        # buttons, not a dropdown: in JupyterLab the arrow keys leave a dropdown for the next cell
+        self.text = widgets.Textarea(description="Text", continuous_update=False, **wide)
         self.explain = widgets.ToggleButtons(
-            description="Explain", options=[(plain(name), name) for name in self.reward_fns]
+            description="Explain", options=[(plain(name, 40), name) for name in self.reward_fns]
         )
         self.words = widgets.Button(description="Words that moved it", layout=widgets.Layout(width="auto"))
         self.scores, self.moved, self.tasks, self.tried = (widgets.HTML() for _ in range(4))
         self.pick.observe(self._on_pick, names="value")
+        self.number.observe(self._on_pick, names="value")
+        self.pick.value = min(1, len(self.groups) - 1)
         self.text.observe(self._on_text, names="value")
         self.explain.observe(lambda change: self._clear_words(), names="value")
         self.words.on_click(lambda button: self.show_words())
         hint = widgets.Label("The text is scored when you leave its field: press Tab, or click elsewhere.")
         explaining = widgets.HBox([self.explain, self.words])
         outputs = [self.scores, explaining, self.moved, self.tasks, self.tried]
-        self.view = widgets.VBox([self.pick, self.text, hint, *outputs])
+        picking = widgets.HBox([self.pick, self.number])
+        self.view = widgets.VBox([picking, self.text, hint, *outputs])
 
-    def _on_pick(self, change) -> None:
-        if change["new"]:
-            self.text.value = self.texts[change["new"]]
+    def _on_pick(self, change=None) -> None:
+        group = self.groups[self.pick.value][1]
+        self.number.disabled, self.number.max = not group, max(1, len(group))
+        if group:
+            self.text.value = group[self.number.value - 1]
 
     def _on_text(self, change) -> None:
-        if self.texts[self.pick.value] != change["new"]:
+        group = self.groups[self.pick.value][1]
+        if group and group[self.number.value - 1] != change["new"]:
             self.pick.value = 0  # your own text; the one it was can be picked again
         self._update()
 

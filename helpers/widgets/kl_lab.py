@@ -61,13 +61,25 @@ class KLLab:
             self.runs.setdefault(float(row["beta"]), []).append({"step": int(row["step"]), **numbers})
         options = [(f"{beta:g}", beta) for beta in self.runs] or [("no runs", 0.0)]
         self.beta = widgets.SelectionSlider(options=options, index=0, description="beta")
+        # the same by buttons: the core slider's handle has no name that a screen reader could say
+        self.smaller = widgets.Button(description="Smaller beta")
+        self.larger = widgets.Button(description="Larger beta")
         self.picture, self.shown = widgets.HTML(), widgets.HTML()
         self.beta.observe(self.show, "value")
-        self.view = widgets.VBox([self.beta, self.picture, self.shown])
+        self.smaller.on_click(lambda button: self.go(-1))
+        self.larger.on_click(lambda button: self.go(1))
+        chooser = widgets.HBox([self.beta, self.smaller, self.larger])
+        self.view = widgets.VBox([chooser, self.picture, self.shown])
         self.show()
+
+    def go(self, places: int) -> None:
+        """Choose the run so many places on, and stay where there is none."""
+        self.beta.index = min(max(0, self.beta.index + places), len(self.beta.options) - 1)
 
     def show(self, change=None) -> None:
         """Draw the picture, the numbers and the samples of the chosen beta."""
+        ends = (0, len(self.beta.options) - 1)
+        self.smaller.disabled, self.larger.disabled = (self.beta.index == end for end in ends)
         if not self.runs:
             self.shown.value = (
                 "There are no runs to show. Record some with <code>python -m helpers record</code>."

@@ -38,9 +38,14 @@ class PromptBrowser:
         self.page = widgets.BoundedIntText(description="Page", value=1, min=1, max=1)
         self.next = widgets.Button(description="Next")
         self.count = widgets.Label()
-        self.temperature = slider(widgets.FloatSlider, "Temperature", value=1.0, min=0.1, max=2.0, step=0.1)
-        self.top_k = slider(widgets.IntSlider, "Top-k (0 = off)", value=0, min=0, max=100)
-        self.top_p = slider(widgets.FloatSlider, "Top-p (1 = off)", value=1.0, min=0.05, max=1.0, step=0.05)
+        # fields, not sliders: the core slider's handle has no name that a screen reader could say
+        self.temperature = field(
+            widgets.BoundedFloatText, "Temperature", value=1.0, min=0.1, max=2.0, step=0.1
+        )
+        self.top_k = field(widgets.BoundedIntText, "Top-k (0 = off)", value=0, min=0, max=100)
+        self.top_p = field(
+            widgets.BoundedFloatText, "Top-p (1 = off)", value=1.0, min=0.05, max=1.0, step=0.05
+        )
         self.sample = widgets.Button(description="Sample")
         self.batch, self.message, self.samples = widgets.HTML(), widgets.HTML(), widgets.HTML()
 
@@ -144,7 +149,7 @@ class PromptBrowser:
     def _samples_table(self) -> str:
         places = self._places()
         prompts = [self.prompts[place] for place in places]
-        # A slider's steps add up to numbers such as 0.7000000000000001.
+        # a field's steps add up to numbers such as 0.7000000000000001
         temperature, top_k, top_p = (
             round(self.temperature.value, 2),
             self.top_k.value,
@@ -237,9 +242,10 @@ def visible_token(text: str) -> str:
     return text.replace(" ", "·").replace("\n", "↵") or "(empty)"
 
 
-def slider(kind, description: str, **settings):
-    """A slider whose whole description is shown."""
-    return kind(description=description, style={"description_width": "initial"}, **settings)
+def field(kind, description: str, **settings):
+    """A field for a number, as wide as its whole description and the number need."""
+    layout = widgets.Layout(width="13em")
+    return kind(description=description, style={"description_width": "initial"}, layout=layout, **settings)
 
 
 def row(*controls) -> widgets.HBox:

@@ -75,9 +75,8 @@ class SampleExplorer:
         style = {"description_width": "initial"}
         # buttons, not a dropdown: in JupyterLab the arrow keys leave a dropdown for the next cell
         self.sort = widgets.ToggleButtons(options=list(ORDERS), description="Sort by", style=style)
-        self.sample = widgets.IntSlider(
-            value=1, min=1, max=max(1, len(rows)), description="Sample", style=style
-        )
+        # a field, not a slider: the core slider's handle has no name that a screen reader could say
+        self.sample = widgets.BoundedIntText(value=1, min=1, max=max(1, len(rows)), description="Sample")
         self.previous = widgets.Button(description="Previous")
         self.next = widgets.Button(description="Next")
         self.strip = widgets.ToggleButtons(options=list(STRIPS), description="Heat strip shows", style=style)
@@ -95,7 +94,7 @@ class SampleExplorer:
         return sorted(self.rows, key=ORDERS[self.sort.value])
 
     def go(self, places: int) -> None:
-        """Show the sample so many places on; the slider stops at either end."""
+        """Show the sample so many places on; the field stops at either end."""
         self.sample.value += places
 
     def show(self, change=None) -> None:

@@ -61,14 +61,17 @@ def test_starts_with_the_first_text(inspector):
 
 
 def test_pick(inspector):
-    labels = [label for label, _ in inspector.pick.options]
-    assert labels[0] == "your own text" and labels[3] == "sample 1: a great great film"
-    inspector.pick.value = 2
-    assert inspector.text.value == "a bad film" and inspector.pick.value == 2
+    assert [label for label, _ in inspector.pick.options] == ["your own text", "review", "sample"]
+    inspector.number.value = 2
+    assert inspector.text.value == "a bad film" and inspector.pick.value == 1
+    inspector.pick.value = 2  # one sample: the number falls to 1
+    assert inspector.text.value == "a great great film" and inspector.number.value == 1
     inspector.text.value = "my own"
-    assert inspector.pick.value == 0 and inspector.text.value == "my own"
+    assert inspector.pick.value == 0 and inspector.number.disabled and inspector.text.value == "my own"
     inspector.pick.value = 2
-    assert inspector.text.value == "a bad film"
+    assert inspector.text.value == "a great great film" and not inspector.number.disabled
+    inspector.number.value = 99
+    assert inspector.text.value == "a great great film" and inspector.number.value == 1
 
 
 def test_rewards_side_by_side(inspector):
@@ -289,7 +292,7 @@ def test_names_of_rewards(reward_fns):
 
 
 def test_controls_have_names(inspector):
-    controls = [inspector.pick, inspector.text, inspector.explain, inspector.words]
+    controls = [inspector.pick, inspector.number, inspector.text, inspector.explain, inspector.words]
     assert all(control.description for control in controls)
 
 

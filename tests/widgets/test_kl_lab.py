@@ -54,6 +54,16 @@ def test_the_slider_chooses_numbers_and_samples(lab):
     assert ">0.70<" in lab.shown.value and ">0.40<" in lab.shown.value and ">0.75<" in lab.shown.value
 
 
+def test_the_buttons_do_what_the_slider_does(lab):
+    assert lab.smaller.disabled and not lab.larger.disabled
+    lab.larger.click()
+    assert lab.beta.value == 0.5 and lab.larger.disabled and not lab.smaller.disabled
+    lab.larger.click()
+    assert lab.beta.value == 0.5
+    lab.smaller.click()
+    assert lab.beta.value == 0.0
+
+
 def test_the_numbers_are_in_the_order_of_the_steps(lab):
     numbers = lab.shown.value.split("</table>")[1]
     assert re.findall(r"<tr><td[^>]*><bdi[^>]*>(\d+)<", numbers) == ["0", "20", "100"]

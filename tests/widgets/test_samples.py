@@ -176,12 +176,4 @@ def test_hostile_text_stays_text(rows, hostile, place):
             shown += all_html(explorer.view)
         shown.append(explorer.static().markup)
     for text in shown:
-        assert not re.search(r"<(img|script|svg)", text) and "\x00" not in text and len(text) < 40_000
-    if "\u202e" in hostile:
-        told = [text for text in shown if "\u202e" in text]
-        assert told and all(inside_bdi(text, "\u202e") for text in told)
-
-
-def inside_bdi(markup, character):
-    """Whether the character stands only where it cannot turn the direction of what surrounds it."""
-    return character not in re.sub(r"<bdi[^>]*>[^<]*</bdi>", "", markup)
+        assert not re.search(r"<(img|script|svg)", text) and not set("\x00\u202e") & set(text) and len(text) < 40_000

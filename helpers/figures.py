@@ -1,0 +1,95 @@
+"""Figures with a text alternative, for readers who do not see them."""
+
+import matplotlib.pyplot as plt
+from IPython.display import display
+from matplotlib.container import BarContainer, ErrorbarContainer
+
+MANY = 8
+"""Bars or texts that a description lists; of more bars it names the highest."""
+
+
+def show(figure) -> None:
+    """Show a figure in a notebook, once, with `describe(figure)` as its text alternative.
+
+    The text lies in the output's metadata, where nbconvert and nbsphinx read it (github.com/jupyter/nbconvert/pull/1112);
+    JupyterLab and Colab do not yet (github.com/jupyter/enhancement-proposals/issues/120).
+    """
+    plt.close(figure)
+    display(figure, metadata=alt(figure))
+
+
+def show_live(figure):
+    """The same for a figure that changes: returns what `update` takes."""
+    plt.close(figure)
+    return display(figure, metadata=alt(figure), display_id=True)
+
+
+def update(handle, figure) -> None:
+    """Redraw in place what `show_live` has shown."""
+    handle.update(figure, metadata=alt(figure))
+
+
+def alt(figure) -> dict:
+    """The metadata of a figure's output."""
+    return {"image/png": {"alt": describe(figure)}}
+
+
+def describe(figure) -> str:
+    """What a figure shows, in words and numbers: titles, axes, where each line begins and ends, bars, and texts."""
+    title = [figure.get_suptitle() + "."] if figure.get_suptitle() else []
+    return " ".join(title + [describe_axes(axes) for axes in figure.axes])
+
+
+def describe_axes(axes) -> str:
+    names = [name for name in (axes.get_ylabel(), axes.get_xlabel()) if name]
+    head = ": ".join(part for part in (axes.get_title(), " against ".join(names)) if part)
+    bars = [container for container in axes.containers if isinstance(container, BarContainer)]
+    said = [describe_line(line, name) for line, name in named_lines(axes)]
+    said += [describe_bars(axes, container) for container in bars]
+    legend = [text.get_text() for text in axes.get_legend().get_texts()] if axes.get_legend() else []
+    said += [name for name in legend if not any(name in sentence for sentence in said)]
+    texts = [" ".join(text.get_text().split()) for text in axes.texts if text.get_text().strip()]
+    if texts and not bars and len(texts) <= 2 * MANY:
+        said.append("texts: " + "; ".join(texts))
+    return f"{head}. " * bool(head) + "; ".join(said) + "." * bool(said)
+
+
+def named_lines(axes) -> list[tuple]:
+    """The lines of three points and more with their names; of error bars the points alone."""
+    errors = [container for container in axes.containers if isinstance(container, ErrorbarContainer)]
+    parts = {id(line) for container in errors for line in (container.lines[0], *container.lines[1])}
+    named = [(line, line.get_label()) for line in axes.lines if id(line) not in parts]
+    named += [(container.lines[0], container.get_label()) for container in errors]
+    return [(line, name) for line, name in named if line is not None and len(line.get_xdata()) > 2]
+
+
+def describe_line(line, name: str) -> str:
+    """A line's name, its two ends, and its extremes where they lie between."""
+    x, y = ([float(value) for value in values] for values in (line.get_xdata(), line.get_ydata()))
+    ends = f"from {number(y[0])} at {number(x[0])} to {number(y[-1])} at {number(x[-1])}"
+    extremes = [("lowest", min(y)), ("highest", max(y))]
+    between = [f"{what} {number(value)}" for what, value in extremes if value not in (y[0], y[-1])]
+    return ", ".join([f"{'a line' if name.startswith('_') else name} {ends}", *between])
+
+
+def describe_bars(axes, bars: BarContainer) -> str:
+    """A few lying bars one by one, of many the highest."""
+    lying = bars.orientation == "horizontal"
+    sizes = [bar.get_width() if lying else bar.get_height() for bar in bars]
+    places = [bar.get_y() if lying else bar.get_x() for bar in bars]
+    labels = [
+        label for label in (bars.get_label(), bars[0].get_label()) if label and not label.startswith("_")
+    ]
+    name = labels[0] if labels else "bars"
+    if lying and len(bars) <= MANY:
+        ticks = [label.get_text() for label in axes.get_yticklabels()]
+        return f"{name}: " + ", ".join(f"{tick} {number(size)}" for tick, size in zip(ticks, sizes))
+    top = sizes.index(max(sizes))
+    return f"{name}: {len(bars)} bars, the highest {number(sizes[top])} at {number(places[top])}"
+
+
+def number(value: float) -> str:
+    """Three significant digits, without an exponent where there is no need for one."""
+    if abs(value) < 1e-9:
+        return "0"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
