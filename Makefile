@@ -27,9 +27,9 @@ test-widgets:  ## the widgets on Colab's ipywidgets 7.7, in a small environment 
 	@.venv-widgets/bin/python -m pip install --quiet --disable-pip-version-check -r tests/widgets/requirements.txt
 	@.venv-widgets/bin/python -m pytest -q tests/widgets
 
-test-browser: .venv/.lab  ## work the widgets in a real browser (needs Chromium); screenshots go to out/screenshots
-	@$(PIP) -r tests/browser/requirements.txt
-	@$(VENV) -m pytest -rs tests/browser
+test-browser: .venv/.lab .venv-classic/.ready  ## work the widgets in a real browser (needs Chromium); screenshots go to out/screenshots
+	@$(PIP) --quiet -r tests/browser/requirements.txt
+	@$(VENV) -m pytest -q -s -rs tests/browser
 
 trlx: $(READY)  ## install the real trlX too; from then on the notebooks train with it
 	@$(VENV) -m helpers trlx
@@ -50,7 +50,7 @@ tiny: $(READY)  ## build the embedded models again
 	@$(VENV) -m helpers.tiny.build
 
 clean:  ## remove .venv and caches; results in out/ stay
-	rm -rf .venv .venv-widgets .pytest_cache .ruff_cache
+	rm -rf .venv .venv-widgets .venv-classic .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last: without it an environment is half made, and is made again.
@@ -65,4 +65,12 @@ $(READY): requirements.txt tests/requirements.txt
 
 .venv/.lab: $(READY)
 	@$(PIP) '$(JUPYTERLAB)'
+	@touch $@
+
+# Classic Notebook with Colab's widgets; the path file gives it the other packages of .venv.
+PACKAGES = -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+.venv-classic/.ready: $(READY) tests/browser/requirements-classic.txt
+	@rm -rf .venv-classic && $(PYTHON) -m venv .venv-classic
+	@.venv-classic/bin/python -m pip install --quiet --disable-pip-version-check -r tests/browser/requirements-classic.txt
+	@$(VENV) $(PACKAGES) > "$$(.venv-classic/bin/python $(PACKAGES))/course.pth"
 	@touch $@

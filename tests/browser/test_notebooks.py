@@ -1,0 +1,103 @@
+"""The course's notebooks in a browser: every widget worked by keyboard alone, then by mouse, in JupyterLab and in classic Notebook."""
+
+import re
+
+import pytest
+
+HANDS = ["keyboard", "mouse"]
+
+
+def test_stop_ends_a_run_and_the_notebook_goes_on(open_notebook, screenshot, server):
+    by = "keyboard" if server[0].__name__ == "LabPage" else "mouse"
+    reader = open_notebook("01_install.ipynb", by=by)
+    reader.front_end.run_all()
+    stop = reader.page.get_by_role("button", name="Stop training")
+    stop.wait_for(timeout=180_000)
+    reader.wait_for_text(r"\b[1-9]\d*/\d+ \[")  # the bar has moved
+    screenshot(reader, "running")
+    reader.press("button", "Stop training")
+    reader.page.get_by_role("button", name="Stopped").wait_for(timeout=60_000)
+    reader.front_end.wait_until_idle()
+    reader.wait_for_text(r"\d+ steps in \d+ s\. Held-out reward")
+    steps, planned = re.search(r"step (\d+) of (\d+)", reader.page.content()).groups()
+    assert 0 < int(steps) < int(planned)
+
+
+def test_prompt_browser(open_notebook, screenshot):
+    reader = open_notebook("04_prompts.ipynb")
+    reader.run_all()
+    for reader.by in HANDS:
+        reader.type("Filter", "i saw")
+        assert reader.sees(r"Page 1 of [\d,]+\. [1-9][\d,]* of [\d,]+ prompts pass the filter"), reader.by
+        before = reader.shown()
+        reader.press("button", "Next")
+        assert reader.sees(r"Page 2 of "), reader.by
+        reader.press("button", "Previous")
+        assert reader.sees(r"Page 1 of "), reader.by
+        reader.type("Temperature", "0.5", role="spinbutton")
+        reader.type("Top-k (0 = off)", "7", role="spinbutton")
+        reader.type("Top-p (1 = off)", "0.9", role="spinbutton")
+        reader.press("button", "Sample")
+        assert reader.sees(r"Sampled at temperature 0\.5, top-k 7, top-p 0\.9\."), reader.by
+        screenshot(reader, reader.by)
+        reader.type("Filter", "no such words")
+        assert reader.sees("No prompt contains"), reader.by
+        assert reader.shown() != before
+        reader.type("Temperature", "1.0", role="spinbutton")
+        reader.type("Top-k (0 = off)", "0", role="spinbutton")
+
+
+@pytest.mark.parametrize("reader_by", HANDS)
+def test_reward_inspector(open_notebook, screenshot, reader_by):
+    reader = open_notebook("05_reward.ipynb", by=reader_by)
+    reader.run_all()
+    for typed, score in [
+        ("I loved every minute of it.", r"0\.9\d"),
+        ("I watched this film and fell asleep.", r"0\.0\d"),
+    ]:
+        reader.type("Text", typed)
+        assert reader.sees(rf"Rewards of this text\s+judge\s+keywords\s+combined\s+{score}"), typed
+    reader.press("button", "keywords")
+    reader.press("button", "Words that moved it")
+    assert reader.sees("By how much keywords falls without the word")
+    screenshot(reader, "words")
+    reader.press("button", "review")
+    first = reader.control("textbox", "Text").input_value()
+    assert first != typed and not reader.page.locator("ruby").filter(has_text="asleep").is_visible()
+    reader.type("Number", "2", role="spinbutton")
+    assert reader.becomes(lambda _: reader.control("textbox", "Text").input_value() != first, 10)
+
+
+def test_sample_explorer_and_kl_lab(open_notebook, screenshot):
+    reader = open_notebook("06_train.ipynb")
+    reader.run_all(300)
+    for reader.by in HANDS:
+        reader.press("button", "largest loss")
+        assert reader.sees(r"Sample 1 of \d+: gain \u2212"), reader.by
+        reader.press("button", "Next")
+        assert reader.sees(r"Sample 2 of \d+: gain"), reader.by
+        reader.type("Sample", "5", role="spinbutton")
+        assert reader.sees(r"Sample 5 of \d+: gain"), reader.by
+        reader.press("button", "advantage")
+        assert reader.sees("each over its advantage"), reader.by
+        screenshot(reader, f"explorer_{reader.by}")
+        reader.press("button", "largest gain")
+        reader.press("button", "KL")
+        assert reader.sees("each over its KL"), reader.by
+        reader.press("button", "Larger beta")
+        assert reader.sees(r"beta 0\.005: samples at the end"), reader.by
+        screenshot(reader, f"kl_lab_{reader.by}")
+        reader.press("button", "Smaller beta")
+        assert reader.sees(r"beta 0: samples at the end"), reader.by
+    slide(reader)
+    assert reader.sees(r"beta 0\.005: samples at the end")
+
+
+def slide(reader) -> None:
+    """The slider for beta one place up, by its handle."""
+    handle = reader.page.locator(".widget-hslider", has_text="beta").last.locator(
+        "[role=slider], .ui-slider-handle"
+    )
+    handle.scroll_into_view_if_needed()
+    handle.focus()
+    reader.page.keyboard.press("ArrowRight")
