@@ -1,0 +1,150 @@
+"""Which pairs are worth a rater's time, and a rater made of code for when there is no human at hand."""
+
+import itertools
+import math
+import random
+from collections.abc import Callable
+
+from helpers.errors import CourseError
+from helpers.preferences import Pair, Rating, fingerprint
+
+NO_TIME = "1970-01-01T00:00:00+00:00"  # nobody sat there with a clock, and every run makes the same ratings
+
+
+class SimulatedRater:
+    """A rater with a stated taste and error rate. Its ratings are marked as simulated.
+
+    It prefers the text its taste gives more, says tie where the two are close, and errs now and then. Its choice on a
+    pair follows from taste, name, seed and that pair alone, and so does the rating's id: `Ratings.add` passes over what it
+    said before. Another taste needs another name.
+
+    Args:
+        taste: (texts, each a prompt with its continuation) -> a finite number for each.
+        error_rate: the probability, 0 to 1, that a preference comes out the wrong way round. Ties have no wrong way.
+        tie_margin: in units of the taste; texts that differ by less are a tie.
+        seed: another seed, or another name, errs on other pairs.
+        name: the rater's name in the ratings.
+    Raises:
+        CourseError: error_rate or tie_margin out of range; from `rate`, a taste that does not give a number for each text.
+    """
+
+    def __init__(
+        self,
+        taste: Callable[[list[str]], list[float]],
+        error_rate: float = 0.1,
+        tie_margin: float = 0.1,
+        seed: int = 0,
+        name: str = "simulated",
+    ):
+        if not 0 <= error_rate <= 1 or not 0 <= tie_margin < math.inf:
+            raise CourseError(
+                f"error_rate is {error_rate} and tie_margin {tie_margin}: expected a probability from 0 to 1, and a "
+                "difference of at least 0."
+            )
+        self.taste, self.error_rate, self.tie_margin = taste, error_rate, tie_margin
+        self.seed, self.name = seed, name
+
+    def rate(self, pairs: list[Pair]) -> list[Rating]:
+        """One rating for each pair, in order; the taste is asked once for all texts."""
+        texts = [pair.prompt + output for pair in pairs for output in (pair.first, pair.second)]
+        scores = checked_scores(self.taste(texts), len(texts)) if texts else []
+        return [
+            self._rating(pair, first - second)
+            for pair, first, second in zip(pairs, scores[::2], scores[1::2], strict=True)
+        ]
+
+    def _rating(self, pair: Pair, difference: float) -> Rating:
+        chance = random.Random(f"{self.name} {self.seed} {pair.id}")
+        shown, errs = chance.choice(("first", "second")), chance.random() < self.error_rate
+        if difference == 0 or abs(difference) < self.tie_margin:
+            choice = "tie"
+        else:
+            choice = "first" if (difference > 0) != errs else "second"
+        settings = [self.name, self.seed, self.error_rate, self.tie_margin]
+        return Rating(
+            id=fingerprint([*settings, pair.id, choice])[:32],
+            time=NO_TIME,
+            rater=self.name,
+            simulated=True,
+            pair=pair,
+            choice=choice,
+            shown=shown,
+            seconds=0.0,
+            reason="",
+        )
+
+
+def checked_scores(scores, count: int) -> list[float]:
+    """What a taste returned, when it is one finite number for each text."""
+    scores = scores.tolist() if hasattr(scores, "tolist") else scores
+    try:
+        numbers = [float(score) for score in scores]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+        raise CourseError(
+            f"the rater's taste returned {scores!r:.60} for {count} texts. It should return one finite number for each."
+        )
+    return numbers
+
+
+def choose_pairs(prompts: list[str], continuations: list[list[str]], count: int, seed: int = 0) -> list[Pair]:
+    """Choose the pairs that a rating says most about: of each prompt those whose continuations share the fewest words.
+
+    Two continuations that differ in one word leave the rater guessing, and a reward model learns only from what differs. So
+    pairs are ordered by the share of their words that both have (Jaccard: words in both / words in either, letter case
+    aside). First comes every prompt's most different pair, the prompts in random order, then every prompt's next, and so on:
+    many prompts count for more than many pairs of one. Continuations that differ in nothing but spaces are never paired.
+    With a reward model at hand one would choose pairs it is unsure of (Christiano et al. 2017, arxiv.org/abs/1706.03741,
+    section 2.2.4); before the first rating there is none.
+
+    Args:
+        prompts: the prompts.
+        continuations: for each prompt a list of continuations.
+        count: how many pairs.
+        seed: another seed takes the prompts in another order.
+    Returns:
+        The pairs in the order to be shown, none twice; of each the alphabetically earlier text is `first`.
+    Raises:
+        CourseError: lists that do not fit each other, or fewer than `count` pairs, and how many there are.
+    """
+    if len(prompts) != len(continuations) or any(isinstance(texts, str) for texts in continuations):
+        raise CourseError(
+            f"there are {len(prompts)} prompts and {len(continuations)} entries of continuations: expected a list of "
+            "continuations for each prompt."
+        )
+    chance = random.Random(seed)
+    ranked = [
+        (rank, chance.random(), pair)
+        for prompt, texts in together(prompts, continuations).items()
+        for rank, pair in enumerate(most_different(prompt, texts))
+    ]
+    if len(ranked) < count:
+        raise CourseError(
+            f"{count} pairs were asked for, but there are only {len(ranked)} pairs of different texts. Ask for at most "
+            f"{len(ranked)}, or sample more continuations for each prompt."
+        )
+    ranked.sort(key=lambda entry: entry[:2])
+    return [pair for _, _, pair in ranked[:count]]
+
+
+def together(prompts: list[str], continuations: list[list[str]]) -> dict[str, list[str]]:
+    """{prompt: its distinct continuations}; a prompt that comes more than once has those of all its entries."""
+    found: dict[str, dict[str, str]] = {}
+    for prompt, texts in zip(prompts, continuations, strict=True):
+        known = found.setdefault(prompt, {})
+        for text in texts:
+            known.setdefault(" ".join(text.split()), text)
+    return {prompt: list(known.values()) for prompt, known in found.items()}
+
+
+def most_different(prompt: str, texts: list[str]) -> list[Pair]:
+    """All pairs of a prompt's continuations, those with the fewest words in common first."""
+    pairs = [Pair(prompt, *sorted(two)) for two in itertools.combinations(texts, 2)]
+    return sorted(pairs, key=lambda pair: (shared_words(pair.first, pair.second), pair.id))
+
+
+def shared_words(one: str, other: str) -> float:
+    """Words in both / words in either, 0 to 1, letter case aside."""
+    ours, theirs = set(one.lower().split()), set(other.lower().split())
+    return len(ours & theirs) / (len(ours | theirs) or 1)
