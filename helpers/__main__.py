@@ -65,7 +65,11 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--seeds", type=int, default=0, metavar="N", help="train with N seeds instead: how reliably it learns"
     )
-    command(record, "record", "Train notebook 06's run at several beta, and store what its KL lab shows.")
+    command(
+        record,
+        "record",
+        "Train the runs that notebook 06's KL lab and notebook 08's Goodhart curves show, and store them.",
+    )
     add = command(
         prefetch, "prefetch", "Fill a folder that stands in for the hub (RLHF_ASSETS)."
     ).add_argument
@@ -109,11 +113,12 @@ def run(args) -> None:
     minutes = (time.monotonic() - started) / 60
     result = here.load_result()
     wanted = ("reward_before", "reward_after", "kl", "minutes", "distinct", "model_path", "curve_path")
+    wanted += ("feedback_rater", "feedback_accuracy", "feedback_gold_before", "feedback_gold_after")
     lacking = [name for name in wanted if name not in result]
     if lacking:
         raise CourseError(
             f"All notebooks ran, but left no {', '.join(lacking)} in {here.show_path(here.out / 'result.json')}: the last "
-            "cells of 06_train.ipynb save them with here.save_result(...)."
+            "cells of 06_train.ipynb and 08_human_feedback.ipynb save them with here.save_result(...)."
         )
     print()
     print_table(
@@ -122,6 +127,11 @@ def run(args) -> None:
             ("KL to the reference", f"{result['kl']:.1f} nats a sample"),
             ("Distinct samples", f"{result['distinct']:.0%}"),
             ("Training", f"{result['minutes']:.1f} minutes (all notebooks: {minutes:.1f})"),
+            (
+                "Human feedback",
+                f"{result['feedback_rater']}: reward model right on {result['feedback_accuracy']:.0%} of held-out pairs, "
+                f"true taste {result['feedback_gold_before']:.2f} -> {result['feedback_gold_after']:.2f}",
+            ),
             ("Engine", here.engine),
             (
                 "Scale",

@@ -6,15 +6,13 @@ Times depend on the machine and on what else it is doing: compare rows of one ru
 import tempfile
 import time
 
-import nbformat
 import pandas as pd
 import torch
 from transformers import AutoConfig, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from helpers import course, engine, reviews, trlx_install
 from helpers.course import Course
-from helpers.errors import CourseError
-from helpers.notebooks import NOTEBOOKS
+from helpers.notebooks import NOTEBOOKS, run_tagged
 from helpers.ppo.config import TRLConfig, default_ppo_config
 from helpers.ppo.trainer import train
 from helpers.train_cli import load_reward
@@ -106,12 +104,7 @@ def outcome(history) -> dict:
 
 def notebook_config(here: Course) -> TRLConfig:
     """What notebook 06 calls `config`: its cell tagged so is run, so that there is one recipe and not two."""
-    cells = nbformat.read(NOTEBOOKS / "06_train.ipynb", as_version=4).cells
-    source = next((cell.source for cell in cells if "config" in cell.metadata.get("tags", [])), None)
-    if source is None:
-        raise CourseError("06_train.ipynb has no cell tagged config, which holds the recipe of the seeds")
-    names = {"here": here, "AutoConfig": AutoConfig, "trlx": engine}
-    exec(source, names)
+    names = run_tagged(NOTEBOOKS / "06_train.ipynb", "config", here=here, AutoConfig=AutoConfig, trlx=engine)
     return names["config"]
 
 

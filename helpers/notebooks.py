@@ -244,6 +244,25 @@ class Progress:
             print(f"{self.name}: {self.done}/{self.cells} cells, {elapsed} {self.last}".rstrip(), flush=True)
 
 
+def run_tagged(path: Path, tag: str, **names) -> dict:
+    """Run here the code cells that carry a tag, and return what they define: a recipe that a notebook teaches is not written twice.
+
+    Args:
+        names: what the cells find defined.
+
+    Raises:
+        CourseError: no cell has the tag.
+    """
+    cells = [
+        cell for cell in code_cells(nbformat.read(path, as_version=4)) if tag in cell.metadata.get("tags", [])
+    ]
+    if not cells:
+        raise CourseError(f"{path.name} has no cell tagged {tag}, which holds the recipe that is run here")
+    for cell in cells:
+        exec(compile(cell.source, path.name, "exec"), names)
+    return names
+
+
 def code_cells(notebook) -> list:
     """The notebook's code cells, as a list of its own nodes."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]

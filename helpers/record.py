@@ -1,6 +1,7 @@
-"""The runs that notebook 06's KL lab shows, recorded: `python -m helpers record`."""
+"""The runs that notebooks 06 and 08 show but are too long to make there, recorded: `python -m helpers record`."""
 
 import os
+import random
 import tempfile
 from pathlib import Path
 
@@ -8,16 +9,19 @@ import pandas as pd
 
 from helpers import bench, course, reviews
 from helpers.course import Course, atomic_write
-from helpers.notebooks import NOTEBOOKS
+from helpers.notebooks import NOTEBOOKS, run_tagged
 from helpers.ppo.trainer import train
 from helpers.train_cli import load_reward
 
 BETAS = [0.0, 0.005, 0.02, 0.1, 0.5]
+RATINGS = [10, 100, 1000]
+DRAWS = 3
+"""Reward models for each number of ratings, each fitted to ratings drawn anew."""
 SAMPLES = 8
-"""Samples kept of each run: those of the first held-out prompts, the same for every beta."""
+"""Samples kept of each run: those of the first held-out prompts, the same for every run."""
 
 
-def record_runs(here: Course) -> tuple[pd.DataFrame, pd.DataFrame]:
+def kl_lab(here: Course) -> dict[str, pd.DataFrame]:
     """Notebook 06's run once for each of `BETAS`, on the built-in engine, which is on every machine.
 
     Returns:
@@ -38,11 +42,52 @@ def record_runs(here: Course) -> tuple[pd.DataFrame, pd.DataFrame]:
             runs.append(dict(beta=beta, step=row["step"], reward=row["reward/mean"], kl=row["kl"]))
         samples += [dict(beta=beta, **row) for row in trainer.eval_samples[:SAMPLES]]
         print(f"beta {beta:g}: reward {runs[-1]['reward']:.2f}, KL {runs[-1]['kl']:.1f}", flush=True)
-    return pd.DataFrame(runs), pd.DataFrame(samples)
+    return {"runs": pd.DataFrame(runs), "samples": pd.DataFrame(samples)}
+
+
+def goodhart(here: Course) -> dict[str, pd.DataFrame]:
+    """Notebook 08's run without a KL penalty and twice as long, on reward models fitted to few and to many simulated ratings.
+
+    Returns:
+        The runs (ratings, draw, accuracy by the true taste, step, kl, proxy, gold: one row per evaluation on the held-out
+        prompts) and the samples of the last evaluation (ratings, draw, prompt, output, proxy, gold).
+    """
+    names = run_tagged(NOTEBOOKS / "08_human_feedback.ipynb", "recipe")
+    data, tested = (names["training_data"](rated) for rated in (names["rated"]["train"], names["true_test"]))
+    runs, samples = [], []
+    for ratings in [n for n in RATINGS if n <= len(data)]:
+        for draw in range(DRAWS):
+            model = names["fit"](random.Random(draw).sample(data, ratings), seed=draw)
+            accuracy = names["accuracy"](names["margins_on"](model, tested), tested).share
+            with tempfile.TemporaryDirectory() as folder:
+                config = names["config"].evolve(
+                    method=dict(init_kl_coef=0.0),
+                    train=dict(
+                        total_steps=here.steps(96),
+                        eval_interval=here.steps(8),
+                        seed=draw,
+                        checkpoint_dir=folder,
+                    ),
+                )
+                given = {name: names[name] for name in ("prompts", "eval_prompts", "metric_fn")}
+                trainer = train(reward_fn=names["normalised"](model), config=config, **given)
+            run = dict(ratings=ratings, draw=draw)
+            for row in trainer.history.evals:
+                numbers = dict(kl=row["kl"], proxy=row["reward/mean"], gold=row["metrics/gold"])
+                runs.append(run | dict(accuracy=accuracy, step=row["step"]) | numbers)
+            for row in trainer.eval_samples[:SAMPLES]:
+                gold = names["gold"]([row["prompt"] + row["output"]])[0]
+                texts = dict(prompt=row["prompt"], output=row["output"])
+                samples.append(run | texts | dict(proxy=row["reward"], gold=gold))
+            print(
+                f"{ratings} ratings, draw {draw}: accuracy {accuracy:.2f}, gold {runs[-1]['gold']:.2f}",
+                flush=True,
+            )
+    return {"runs": pd.DataFrame(runs), "samples": pd.DataFrame(samples)}
 
 
 def main(folder: Path = NOTEBOOKS / "data") -> None:
-    """Write kl_lab_runs.csv and kl_lab_samples.csv into `folder`, each whole or not at all.
+    """Write {kl_lab,goodhart}_{runs,samples}.csv into `folder`, each whole or not at all.
 
     Raises:
         CourseError: a file cannot be written.
@@ -51,7 +96,8 @@ def main(folder: Path = NOTEBOOKS / "data") -> None:
     os.environ.pop("RLHF_BUDGET", None)
     here = course.start()
     folder.mkdir(parents=True, exist_ok=True)
-    for name, table in zip(["runs", "samples"], record_runs(here), strict=True):
-        path = folder / f"kl_lab_{name}.csv"
-        atomic_write(path, table.round(4).to_csv(index=False, lineterminator="\n"))
-        print(f"recorded {here.show_path(path)}")
+    for recording in (kl_lab, goodhart):
+        for name, table in recording(here).items():
+            path = folder / f"{recording.__name__}_{name}.csv"
+            atomic_write(path, table.round(4).to_csv(index=False, lineterminator="\n"))
+            print(f"recorded {here.show_path(path)}")

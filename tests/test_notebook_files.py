@@ -31,10 +31,9 @@ def outputs(notebook):
     return [output for cell in notebooks.code_cells(notebook) for output in cell.outputs]
 
 
-def test_there_are_six():
-    assert [path.stem for path in PATHS][:6] == [
-        *["01_install", "02_finetune", "03_pipeline", "04_prompts", "05_reward", "06_train"]
-    ]
+def test_all_are_there():
+    tutorial = ["01_install", "02_finetune", "03_pipeline", "04_prompts", "05_reward", "06_train"]
+    assert [path.stem for path in PATHS] == [*tutorial, "08_human_feedback"]
 
 
 def test_valid(notebook):

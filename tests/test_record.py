@@ -11,7 +11,7 @@ from helpers import course, record
 def test_one_run_per_beta(monkeypatch):
     monkeypatch.setattr(record, "BETAS", [0.0, 0.1])
     monkeypatch.setenv("RLHF_BUDGET", "0.01")  # 2 optimizer steps
-    runs, samples = record.record_runs(course.start())
+    runs, samples = record.kl_lab(course.start()).values()
     assert list(runs.columns) == ["beta", "step", "reward", "kl"]
     assert list(samples.columns) == ["beta", "prompt", "output", "reward"]
     assert runs[runs["step"] == 0].drop(columns="beta").drop_duplicates()["kl"].tolist() == [0]
@@ -21,18 +21,46 @@ def test_one_run_per_beta(monkeypatch):
     assert prompts[0.0] == prompts[0.1] and samples["reward"].between(0, 1).all()
 
 
+def test_one_run_per_reward_model(monkeypatch):
+    monkeypatch.setattr(record, "RATINGS", [10, 1000])  # at this budget there are 40
+    monkeypatch.setattr(record, "DRAWS", 2)
+    monkeypatch.setenv("RLHF_BUDGET", "0.02")
+    runs, samples = record.goodhart(course.start()).values()
+    assert list(runs.columns) == ["ratings", "draw", "accuracy", "step", "kl", "proxy", "gold"]
+    assert list(samples.columns) == ["ratings", "draw", "prompt", "output", "proxy", "gold"]
+    assert runs.groupby(["ratings", "draw"])["step"].apply(list).to_dict() == {
+        (10, 0): [0, 1, 2],
+        (10, 1): [0, 1, 2],
+    }
+    assert samples.groupby(["ratings", "draw"]).size().tolist() == [record.SAMPLES] * 2
+    assert runs[runs["step"] == 0]["kl"].tolist() == [0, 0] and runs["gold"].between(0, 1).all()
+    first, second = (runs[runs["draw"] == draw].drop(columns="draw") for draw in (0, 1))
+    assert first["proxy"].tolist() != second["proxy"].tolist()
+
+
 def test_the_files_are_those_of_a_whole_run_at_tiny_scale(monkeypatch, tmp_path):
     runs = pd.DataFrame([dict(beta=0.02, step=0, reward=1 / 3, kl=0.0)])
     samples = pd.DataFrame([dict(beta=0.02, prompt="A, b", output=' "c"\nd', reward=0.5)])
     for name, value in {"RLHF_SCALE": "full", "RLHF_BUDGET": "0.1"}.items():
         monkeypatch.setenv(name, value)
     seen = []
-    monkeypatch.setattr(record, "record_runs", lambda here: seen.append(here) or (runs, samples))
+
+    for name in ("kl_lab", "goodhart"):
+
+        def recording(here):
+            seen.append(here)
+            return {"runs": runs, "samples": samples}
+
+        recording.__name__ = name
+        monkeypatch.setattr(record, name, recording)
     record.main(tmp_path / "data")
-    assert (seen[0].scale, seen[0].budget) == ("tiny", 1.0)
-    assert sorted(os.listdir(tmp_path / "data")) == ["kl_lab_runs.csv", "kl_lab_samples.csv"]
-    assert (tmp_path / "data" / "kl_lab_runs.csv").read_text() == "beta,step,reward,kl\n0.02,0,0.3333,0.0\n"
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "data" / "kl_lab_samples.csv"), samples)
+    assert [(here.scale, here.budget) for here in seen] == [("tiny", 1.0)] * 2
+    written = sorted(os.listdir(tmp_path / "data"))
+    assert written == [
+        f"{name}_{part}.csv" for name in ("goodhart", "kl_lab") for part in ("runs", "samples")
+    ]
+    assert (tmp_path / "data" / "goodhart_runs.csv").read_text() == "beta,step,reward,kl\n0.02,0,0.3333,0.0\n"
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "data" / "goodhart_samples.csv"), samples)
 
 
 def test_the_command_is_known(cli):
@@ -46,3 +74,6 @@ def test_what_the_course_ships_has_the_columns_that_are_recorded(name):
     assert sorted(table["beta"].unique()) == record.BETAS
     last = {"runs": "kl", "samples": "reward"}[name]
     assert table.columns[0] == "beta" and table.columns[-1] == last and not table.isna().any().any()
+    table = pd.read_csv(record.NOTEBOOKS / "data" / f"goodhart_{name}.csv")
+    assert sorted(table["ratings"].unique()) == record.RATINGS
+    assert sorted(table["draw"].unique()) == list(range(record.DRAWS)) and not table.isna().any().any()

@@ -110,8 +110,9 @@ def open_notebook(browser, server, request):
 
     yield open_it
     for number, reader in enumerate(readers):
-        shoot(reader, request, f"end_{number}")
-        reader.page.close()
+        if not reader.page.is_closed():
+            shoot(reader, request, f"end_{number}")
+            reader.page.close()
 
 
 @pytest.fixture

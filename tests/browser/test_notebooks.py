@@ -2,6 +2,7 @@
 
 import re
 
+import nbformat
 import pytest
 
 HANDS = ["keyboard", "mouse"]
@@ -101,3 +102,35 @@ def slide(reader) -> None:
     handle.scroll_into_view_if_needed()
     handle.focus()
     reader.page.keyboard.press("ArrowRight")
+
+
+def test_preference_labeller(open_notebook, screenshot, server):
+    """Notebook 08 up to its labeller: rated by keyboard and by mouse, closed, and gone on with in a new page and kernel."""
+    _, _, course = server
+    notebook = nbformat.read(course / "notebooks" / "08_human_feedback.ipynb", as_version=4)
+    shows = next(place for place, cell in enumerate(notebook.cells) if "labeller.view" in cell.source)
+    notebook.cells = notebook.cells[: shows + 1]
+    rated = 0
+    for by in HANDS:
+        name = f"rating_by_{by}.ipynb"
+        nbformat.write(notebook, course / "notebooks" / name)
+        reader = open_notebook(name, by=by)
+        reader.run_all()
+        assert reader.sees("Type your name")
+        reader.type("Rater", "Ada")
+        assert reader.sees(rf"\b{rated} of \d+ rated"), "what was rated before is still there"
+        for button in ("Left is better", "Tie", "Right is better", "Skip"):
+            reader.page.wait_for_timeout(500)  # quicker than that is a double click
+            reader.press("button", button)
+            rated += 1
+            assert reader.sees(rf"\b{rated} of \d+ rated"), button
+        screenshot(reader, by)
+        reader.page.wait_for_timeout(500)
+        reader.press("button", "Undo")
+        rated -= 1
+        assert reader.sees(rf"\b{rated} of \d+ rated")
+        reader.type("Reason (optional)", "it is shorter")
+        reader.press("button", "Left is better")
+        rated += 1
+        assert reader.sees(rf"\b{rated} of \d+ rated")
+        reader.page.close()

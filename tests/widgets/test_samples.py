@@ -176,4 +176,8 @@ def test_hostile_text_stays_text(rows, hostile, place):
             shown += all_html(explorer.view)
         shown.append(explorer.static().markup)
     for text in shown:
-        assert not re.search(r"<(img|script|svg)", text) and not set("\x00\u202e") & set(text) and len(text) < 40_000
+        assert (
+            not re.search(r"<(img|script|svg)", text)
+            and not set("\x00\u202e") & set(text)
+            and len(text) < 40_000
+        )
