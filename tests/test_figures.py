@@ -1,5 +1,7 @@
 """Figures and their text alternatives."""
 
+import os
+
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
@@ -46,6 +48,22 @@ def test_texts_and_titles(axes):
     axes.text(0, 0, "policy\nthe GPT-2 that learns")
     axes.figure.suptitle("The loop")
     assert figures.describe(axes.figure) == "The loop. texts: policy the GPT-2 that learns."
+
+
+def test_shown_and_redrawn_in_a_notebook_it_carries_its_description(make_notebook, tmp_path):
+    (tmp_path / "helpers").symlink_to(ROOT / "helpers")
+    setup = "import matplotlib.pyplot as plt\nfrom helpers import figures"
+    draw = "figure, axes = plt.subplots()\naxes.plot([0, 1, 2], [1, 2, 4], label='reward')\n"
+    live = "handle = figures.show_live(figure)\naxes.lines[0].set_ydata([1, 2, 9])\nfigures.update(handle, figure)"
+    path = make_notebook(
+        tmp_path / "notebooks" / "01_small.ipynb", setup, f"{draw}figures.show(figure)", draw + live
+    )
+    notebook = nbformat.read(path, as_version=4)
+    notebooks.execute(notebook, path, os.environ)
+    shown, redrawn = (cell.outputs for cell in notebooks.code_cells(notebook)[2:])
+    assert [len(shown), len(redrawn)] == [1, 1]
+    assert shown[0].metadata["image/png"]["alt"] == "reward from 1 at 0 to 4 at 2."
+    assert redrawn[0].metadata["image/png"]["alt"] == "reward from 1 at 0 to 9 at 2."
 
 
 @pytest.mark.parametrize("path", notebooks.numbered(), ids=lambda path: path.stem)

@@ -81,6 +81,12 @@ def test_no_texts_have_no_rewards(model, tokenizer):
     assert reward_model.score_texts(model, tokenizer, []).tolist() == []
 
 
+def test_a_text_is_closed_by_one_full_stop(model, tokenizer):
+    open_ended, closed = reward_model.score_texts(model, tokenizer, ["It was dull", "It was dull."])
+    assert open_ended == closed
+    assert reward_model.closed("It was dull.") == "It was dull."
+
+
 def test_a_long_text_loses_its_end(model, tokenizer):
     words = "film " * model.config.max_position_embeddings
     assert reward_model.score_texts(model, tokenizer, [words, words + "more"]).diff().item() == 0
