@@ -15,6 +15,7 @@ def test_stop_ends_a_run_and_the_notebook_goes_on(open_notebook, screenshot, ser
     stop = reader.page.get_by_role("button", name="Stop training")
     stop.wait_for(timeout=180_000)
     reader.wait_for_text(r"\b[1-9]\d*/\d+ \[")  # the bar has moved
+    stop.scroll_into_view_if_needed()
     screenshot(reader, "running")
     reader.press("button", "Stop training")
     reader.page.get_by_role("button", name="Stopped").wait_for(timeout=60_000)
