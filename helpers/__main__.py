@@ -130,7 +130,7 @@ def run(args) -> None:
             (
                 "Human feedback",
                 f"{result['feedback_rater']}: reward model right on {result['feedback_accuracy']:.0%} of held-out pairs, "
-                f"true taste {result['feedback_gold_before']:.2f} -> {result['feedback_gold_after']:.2f}",
+                f"simulated taste {result['feedback_gold_before']:.2f} -> {result['feedback_gold_after']:.2f}",
             ),
             ("Engine", here.engine),
             (

@@ -16,7 +16,7 @@ from helpers.train_cli import load_reward
 BETAS = [0.0, 0.005, 0.02, 0.1, 0.5]
 RATINGS = [10, 100, 1000]
 DRAWS = 3
-"""Reward models for each number of ratings, each fitted to ratings drawn anew."""
+"""Reward models for each number of ratings, drawn anew from 1,000; those of 1,000 differ in order and random head only."""
 SAMPLES = 8
 """Samples kept of each run: those of the first held-out prompts, the same for every run."""
 

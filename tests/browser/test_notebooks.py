@@ -121,17 +121,17 @@ def test_preference_labeller(open_notebook, screenshot, server):
         reader.type("Rater", "Ada")
         assert reader.sees(rf"\b{rated} of \d+ rated"), "what was rated before is still there"
         for button in ("Left is better", "Tie", "Right is better", "Skip"):
-            reader.page.wait_for_timeout(500)  # quicker than that is a double click
-            reader.press("button", button)
-            rated += 1
-            assert reader.sees(rf"\b{rated} of \d+ rated"), button
+            rated = press_and_see(reader, button, rated + 1)
         screenshot(reader, by)
-        reader.page.wait_for_timeout(500)
-        reader.press("button", "Undo")
-        rated -= 1
-        assert reader.sees(rf"\b{rated} of \d+ rated")
+        rated = press_and_see(reader, "Undo", rated - 1)
         reader.type("Reason (optional)", "it is shorter")
-        reader.press("button", "Left is better")
-        rated += 1
-        assert reader.sees(rf"\b{rated} of \d+ rated")
+        rated = press_and_see(reader, "Left is better", rated + 1)
         reader.page.close()
+
+
+def press_and_see(reader, button: str, rated: int) -> int:
+    """Press a button of the labeller, see that `rated` pairs are rated then, and return that number."""
+    reader.page.wait_for_timeout(500)  # the labeller takes anything quicker for a double click
+    reader.press("button", button)
+    assert reader.sees(rf"\b{rated} of \d+ rated"), button
+    return rated
