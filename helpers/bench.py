@@ -14,7 +14,7 @@ from helpers import course, engine, reviews, trlx_install
 from helpers.course import Course
 from helpers.notebooks import NOTEBOOKS, run_tagged
 from helpers.ppo.config import TRLConfig, default_ppo_config
-from helpers.ppo.trainer import train
+from helpers.ppo.train import train
 from helpers.train_cli import load_reward
 
 PHASES = ["sample", "score", "forward", "update"]

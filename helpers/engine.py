@@ -46,12 +46,12 @@ def uses_trlx() -> bool:
 
 
 def train(*args, **kwargs):
-    """Train with live progress; the arguments are those of `helpers.ppo.trainer.train`, whichever engine trains."""
+    """Train with live progress; the arguments are those of `helpers.ppo.train.train`, whichever engine trains."""
     # torch and matplotlib load when training starts, not when a notebook opens
     from helpers.monitor import Monitor
 
     if uses_trlx():
         from helpers.trlx_bridge import train as run
     else:
-        from helpers.ppo.trainer import train as run
+        from helpers.ppo.train import train as run
     return run(*args, listeners=[Monitor()], **kwargs)

@@ -10,7 +10,7 @@ import pandas as pd
 from helpers import bench, course, reviews
 from helpers.course import Course, atomic_write
 from helpers.notebooks import NOTEBOOKS, run_tagged
-from helpers.ppo.trainer import train
+from helpers.ppo.train import train
 from helpers.train_cli import load_reward
 
 BETAS = [0.0, 0.005, 0.02, 0.1, 0.5]

@@ -396,7 +396,7 @@ def train(
     stop_sequences=None,
     listeners=(),
 ) -> CourseTrainer:
-    """`trlx.train`, the real one; arguments, result and errors as in helpers/ppo/trainer.py.
+    """`trlx.train`, the real one; arguments, result and errors as in helpers/ppo/train.py.
 
     `config` may be ours or trlX's own `TRLConfig`.
     """

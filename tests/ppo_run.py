@@ -53,7 +53,7 @@ def engine_train():
     if os.environ.get("PPO_RUN_ENGINE") == "trlx":
         from helpers.trlx_bridge import train
     else:
-        from helpers.ppo.trainer import train
+        from helpers.ppo.train import train
     return train
 
 

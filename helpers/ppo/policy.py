@@ -48,6 +48,12 @@ class Policy(nn.Module):
         hidden = hidden_states(self.reference, input_ids, attention_mask)[:, -response_length - 1 : -1]
         return self.reference.get_output_embeddings()(hidden)
 
+    def store_frozen_in(self, dtype: torch.dtype) -> None:
+        """Keep what policy and reference share in half precision; what learns, and what it started as, stay in float32."""
+        for parameter in self.base_model.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.to(dtype)
+
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that learn, by name."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
@@ -55,11 +61,18 @@ class Policy(nn.Module):
 
 def hidden_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
     """Final hidden states (B, T, hidden); the one at a position predicts the token after it."""
-    position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)  # prompts are padded on the left
     outputs = model.base_model(
-        input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=False
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        position_ids=positions(attention_mask),
+        use_cache=False,
     )
     return outputs.last_hidden_state
+
+
+def positions(attention_mask: Tensor) -> Tensor:
+    """(B, T) the place of each token in its text; prompts are padded on the left."""
+    return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
 def freeze_below(model: PreTrainedModel, num_layers_unfrozen: int) -> None:

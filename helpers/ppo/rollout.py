@@ -9,7 +9,8 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from helpers.errors import CourseError
-from helpers.ppo import loss
+from helpers.ppo import generate, loss
+from helpers.ppo.generate import Sampled
 from helpers.ppo.policy import Policy
 from helpers.rewards import score
 
@@ -32,7 +33,7 @@ class Rollouts:
 
     def rows(self, index: Tensor) -> "Rollouts":
         """The rollouts at `index`, in that order."""
-        return Rollouts(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     def total_scores(self) -> Tensor:
         """(N,) the reward of each sample, whether it came per sample or per token."""
@@ -46,14 +47,20 @@ class Rollouts:
 def join(parts: list[Rollouts]) -> Rollouts:
     """One batch of several: prompts padded on the left, the rest on the right, to the longest."""
     joined = {}
-    for name in (f.name for f in fields(Rollouts)):
+    for name in (f.name for f in fields(parts[0])):
         tensors = [getattr(part, name) for part in parts]
-        if tensors[0].dim() == 2:
+        if tensors[0].dim() > 1:
             width = max(t.shape[1] for t in tensors)
-            left = name.startswith("query")
-            tensors = [pad(t, (width - t.shape[1], 0) if left else (0, width - t.shape[1])) for t in tensors]
+            tensors = [widen(t, width, left=name.startswith("query")) for t in tensors]
         joined[name] = torch.cat(tensors)
-    return Rollouts(**joined)
+    return type(parts[0])(**joined)
+
+
+def widen(tensor: Tensor, width: int, left: bool = False) -> Tensor:
+    """(N, T, ...) padded with zeros to `width` columns, at the left or at the right."""
+    missing = width - tensor.shape[1]
+    rest = (0, 0) * (tensor.dim() - 2)
+    return pad(tensor, (*rest, missing, 0) if left else (*rest, 0, missing))
 
 
 def pad_rows(rows: list[list[int]], pad_id: int, side: str) -> tuple[Tensor, Tensor]:
@@ -110,10 +117,12 @@ class PromptSet:
 class Sampler:
     """Samples from a policy and scores what it wrote."""
 
-    def __init__(self, policy: Policy, tokenizer, reward_fn, config, stop_sequences: list[str], device):
+    watched = None  # a block whose input sampling keeps; helpers/ppo/fast.py has a use for it
+
+    def __init__(self, policy: Policy, tokenizer, reward_fn, config, stop_sequences: list[str], accelerator):
         self.policy, self.tokenizer, self.reward_fn = policy, tokenizer, reward_fn
         self.stop_sequences = stop_sequences
-        self.device = device
+        self.device, self.autocast = accelerator.device, accelerator.autocast
         self.seconds = {"sample": 0.0, "score": 0.0, "forward": 0.0}
         fixed = dict(do_sample=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
         self.eval_kwargs = {**fixed, **config.method.gen_kwargs}
@@ -133,23 +142,32 @@ class Sampler:
         began = time.perf_counter()
         query, query_mask, metadata = prompts.batch(indices)
         query, query_mask = query.to(self.device), query_mask.to(self.device)
-        tokens = self.policy.base_model.generate(input_ids=query, attention_mask=query_mask, **gen_kwargs)
-        response, mask, outputs = self.finish(tokens[:, query.shape[1] :])
+        sampled = self.sample(query, query_mask, gen_kwargs)
+        response, mask, outputs = self.finish(sampled.tokens)
         texts = [prompts.texts[i] for i in indices]
         samples = [text + output for text, output in zip(texts, outputs, strict=True)]
-        sampled = time.perf_counter()
+        written = time.perf_counter()
         given = score(self.reward_fn, samples, texts, outputs, tokenizer=self.tokenizer, **metadata)
         scores = scores_tensor(given, mask)
-        scored = time.perf_counter()
-        logprobs, ref_logprobs, values = self.look_back(query, query_mask, response, mask)
+        judged = time.perf_counter()
+        batch = self.remember(query, query_mask, response, mask, scores, sampled)
         for phase, seconds in [
-            ("sample", sampled - began),
-            ("score", scored - sampled),
-            ("forward", time.perf_counter() - scored),
+            ("sample", written - began),
+            ("score", judged - written),
+            ("forward", time.perf_counter() - judged),
         ]:
             self.seconds[phase] += seconds
-        batch = Rollouts(query, query_mask, response, mask, logprobs, ref_logprobs, values, scores)
         return batch, {"samples": samples, "prompts": texts, "outputs": outputs, **metadata}
+
+    def sample(self, query: Tensor, query_mask: Tensor, settings: dict) -> Sampled:
+        """One continuation per prompt: by `generate.sample`, or by transformers where a setting asks for more than it knows."""
+        model = self.policy.base_model
+        with self.autocast():
+            if set(settings) <= generate.SETTINGS:
+                uniform = torch.rand(len(query), settings["max_new_tokens"]).to(self.device)
+                return generate.sample(model, query, query_mask, settings, uniform, self.watched)
+            tokens = model.generate(input_ids=query, attention_mask=query_mask, **settings)
+        return Sampled(tokens[:, query.shape[1] :])
 
     def finish(self, response: Tensor) -> tuple[Tensor, Tensor, list[str]]:
         """End each response at its EOS or stop sequence: ids, mask and text without special tokens.
@@ -172,6 +190,11 @@ class Sampler:
         ids, mask = pad_rows(kept, self.tokenizer.pad_token_id, "right")
         return ids.to(self.device), mask.float().to(self.device), outputs
 
+    def remember(self, query, query_mask, response, mask, scores, sampled: Sampled) -> Rollouts:
+        """The rollouts, with what the update needs to know about them."""
+        looked = self.look_back(query, query_mask, response, mask)
+        return Rollouts(query, query_mask, response, mask, *looked, scores)
+
     def look_back(self, query, query_mask, response, mask) -> tuple[Tensor, Tensor, Tensor]:
         """(N, R) log-probabilities under policy and reference, and values, 0 on padding.
 
@@ -182,8 +205,9 @@ class Sampler:
         width = response.shape[1]
         slices = []
         for rows in torch.arange(len(ids)).split(self.slice_size):
-            logits, values = self.policy(ids[rows], attention[rows], width)
-            ref_logits = self.policy.reference_logits(ids[rows], attention[rows], width)
+            with self.autocast():
+                logits, values = self.policy(ids[rows], attention[rows], width)
+                ref_logits = self.policy.reference_logits(ids[rows], attention[rows], width)
             logprobs, ref_logprobs = (
                 loss.token_logprobs(loss.log_distribution(scores, self.temperature), response[rows])
                 for scores in (logits, ref_logits)

@@ -43,6 +43,8 @@ class Run:
     Needs before `prepare`: config, tokenizer, accelerator, and policy (helpers.ppo.policy.Policy) on its device.
     """
 
+    sampler_class = Sampler
+
     def prepare(self, reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners) -> None:
         """Look at everything the run was given, before any time is spent.
 
@@ -62,9 +64,8 @@ class Run:
         self.prompts = PromptSet(prompts, self.tokenizer, limit, "prompts")
         self.eval_prompts = PromptSet(eval_prompts, self.tokenizer, limit, "eval_prompts")
         checkpoint.check_disk(train.checkpoint_dir, checkpoint_bytes(self.policy))
-        device = self.accelerator.device
-        self.sampler = Sampler(
-            self.policy, self.tokenizer, reward_fn, self.config, list(stop_sequences or []), device
+        self.sampler = self.sampler_class(
+            self.policy, self.tokenizer, reward_fn, self.config, list(stop_sequences or []), self.accelerator
         )
         self.total_steps = planned_steps(self.config)
 
@@ -143,7 +144,7 @@ class Run:
         device = self.accelerator.device
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        with torch.no_grad():
+        with torch.no_grad(), self.accelerator.autocast():
             return self.policy.base_model.generate(
                 input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), **settings
             )
@@ -155,7 +156,9 @@ class Run:
         )
 
     def write_model(self, folder: Path) -> None:
-        self.policy.base_model.save_pretrained(folder)
+        # in float32 whatever the precision of the run: what learned has it, and one folder should not mix two
+        weights = {name: tensor.float() for name, tensor in self.policy.base_model.state_dict().items()}
+        self.policy.base_model.save_pretrained(folder, state_dict=weights)
         self.tokenizer.save_pretrained(folder)
 
     def save_checkpoint_if_due(self) -> None:

@@ -4,18 +4,19 @@ import time
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 
 from helpers.errors import CourseError
 from helpers.ppo import loss
-from helpers.ppo.config import TRLConfig, check, default_ppo_config
+from helpers.ppo.config import check
 from helpers.ppo.load import load_policy, load_tokenizer, make_optimizer, make_scheduler
 from helpers.ppo.rollout import Rollouts, join
-from helpers.ppo.run import Run, refuse_other_methods, round_row
+from helpers.ppo.run import Run, round_row
+
+HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class PPOTrainer(Run):
-    """One PPO run. `train` below makes it and runs it; afterwards it generates, evaluates and saves."""
+    """One PPO run. `train.train` makes it and runs it; afterwards it generates, evaluates and saves."""
 
     engine = "built-in PPO"
 
@@ -33,6 +34,10 @@ class PPOTrainer(Run):
             raise CourseError("this engine runs in one process; start it without `accelerate launch`")
         self.tokenizer = load_tokenizer(config)
         policy = load_policy(config)
+        if self.accelerator.mixed_precision == "fp16" and self.accelerator.device.type == "cpu":
+            raise CourseError("mixed precision fp16 needs a GPU: use bf16 where the CPU has it, or no")
+        if self.accelerator.mixed_precision in HALF:
+            policy.store_frozen_in(HALF[self.accelerator.mixed_precision])
         optimizer = make_optimizer(config, policy.trainable().values())
         scheduler = make_scheduler(config, optimizer)
         self.policy, self.optimizer, self.scheduler = self.accelerator.prepare(policy, optimizer, scheduler)
@@ -45,12 +50,15 @@ class PPOTrainer(Run):
 
     def learn(self) -> None:
         """Run to `total_steps`, from the start or from `resume_from_checkpoint`."""
-        with self.told():
-            if not self.resume():
-                self.record_evaluation(self.evaluate())
-            while self.step < self.total_steps:
-                self.update(self.collect())
-                self.save_checkpoint_if_due()
+        try:
+            with self.told():
+                if not self.resume():
+                    self.record_evaluation(self.evaluate())
+                while self.step < self.total_steps:
+                    self.update(self.collect())
+                    self.save_checkpoint_if_due()
+        finally:
+            self.policy.float()  # `trainer.model` is a reader's to call, without autocast
 
     def collect(self) -> Rollouts:
         """One round of rollouts, and its row in the history."""
@@ -100,7 +108,7 @@ class PPOTrainer(Run):
         """One step on one batch, in micro-batches of `minibatch_size`; its row for the history."""
         tokens = batch.mask.sum()
         totals: dict[str, float] = {}
-        for micro in torch.arange(len(batch)).split(self.config.train.minibatch_size or len(batch)):
+        for micro in self.micro_batches(batch):
             objective, sums = self.losses(batch.rows(micro), advantages[micro], returns[micro])
             self.accelerator.backward(objective / tokens)
             for name, value in sums.items():
@@ -116,18 +124,19 @@ class PPOTrainer(Run):
             "lr": lr,
         }
 
+    def micro_batches(self, batch: Rollouts) -> tuple[torch.Tensor, ...]:
+        """The rows of each micro-batch: `minibatch_size` at a time."""
+        return torch.arange(len(batch)).split(self.config.train.minibatch_size or len(batch))
+
     def losses(self, batch: Rollouts, advantages, returns) -> tuple[torch.Tensor, dict[str, float]]:
         """The PPO loss of a micro-batch, summed over response tokens, and sums to report."""
         method = self.config.method
-        ids = torch.cat([batch.query, batch.response], dim=1)
-        attention = torch.cat([batch.query_mask, batch.mask.long()], dim=1)
-        logits, values = self.policy(ids, attention, batch.response.shape[1])
-        distribution = loss.log_distribution(logits, self.sampler.temperature)
-        logprobs = loss.token_logprobs(distribution, batch.response)
+        with self.accelerator.autocast():
+            logprobs, values, entropy = self.look(batch)
         policy, ratio, clipped = loss.policy_loss(
             logprobs, batch.logprobs, advantages, batch.mask, method.cliprange
         )
-        value = loss.value_loss(values.float(), batch.values, returns, batch.mask, method.cliprange_value)
+        value = loss.value_loss(values, batch.values, returns, batch.mask, method.cliprange_value)
         objective = (policy + method.vf_coef * value).sum()
         with torch.no_grad():
             log_ratio = (logprobs - batch.logprobs) * batch.mask
@@ -138,9 +147,21 @@ class PPOTrainer(Run):
                 "ratio": (ratio * batch.mask).sum(),
                 "clipfrac": clipped.sum(),
                 "approx_kl": ((ratio - 1 - log_ratio) * batch.mask).sum(),
-                "entropy": (loss.entropy(distribution) * batch.mask).sum(),
+                "entropy": (entropy * batch.mask).sum(),
             }
             return objective, {name: total.item() for name, total in sums.items()}
+
+    def look(self, batch: Rollouts) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(B, R) log-probabilities and values under the policy as it is now, which learn, and the entropy."""
+        ids = torch.cat([batch.query, batch.response], dim=1)
+        attention = torch.cat([batch.query_mask, batch.mask.long()], dim=1)
+        logits, values = self.policy(ids, attention, batch.response.shape[1])
+        distribution = loss.log_distribution(logits, self.sampler.temperature)
+        return (
+            loss.token_logprobs(distribution, batch.response),
+            values.float(),
+            loss.entropy(distribution),
+        )
 
     def scale(self, scores: torch.Tensor) -> torch.Tensor:
         """Clip scores to +-cliprange_reward and, where asked, divide by the first round's or the running deviation."""
@@ -173,41 +194,3 @@ def add_moments(moments: tuple, values: torch.Tensor) -> tuple:
     mean_after = mean + delta * len(values) / total
     squares += values.var(unbiased=False).item() * len(values) + delta**2 * count * len(values) / total
     return total, mean_after, squares
-
-
-def train(
-    model_path: str | None = None,
-    reward_fn=None,
-    dataset=None,
-    samples=None,
-    rewards=None,
-    prompts: list | None = None,
-    eval_prompts: list | None = None,
-    metric_fn=None,
-    config: TRLConfig | None = None,
-    stop_sequences: list[str] | None = None,
-    listeners=(),
-) -> PPOTrainer:
-    """trlX's `train` for PPO: improve a causal model so that `reward_fn` likes what it writes.
-
-    Args:
-        model_path: folder or hub id; overrides `config.model.model_path`.
-        reward_fn: `reward_fn(samples, ...) -> list[float]`; see helpers/rewards.py for the contract.
-        prompts: texts, or dictionaries with "prompt" and extra keys, which reach `reward_fn`.
-        eval_prompts: held-out prompts, scored before, during and after; the first prompts if left out.
-        metric_fn: `metric_fn(samples, ...) -> dict[str, list[float]]`, reported with each evaluation.
-        stop_sequences: a continuation ends where one of these begins.
-        listeners: objects with start(trainer), progress(trainer) and end(trainer); not in trlX.
-    Returns:
-        The trainer: generate, evaluate, save_pretrained, model, tokenizer, history.
-    Raises:
-        CourseError: whatever is wrong with the input, before any training.
-    """
-    refuse_other_methods(reward_fn, dataset, samples, rewards)
-    config = config or default_ppo_config()
-    if model_path:
-        config = config.evolve(model=dict(model_path=model_path))
-    set_seed(config.train.seed)
-    trainer = PPOTrainer(config, reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners)
-    trainer.learn()
-    return trainer
