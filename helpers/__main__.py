@@ -61,6 +61,12 @@ def parser() -> argparse.ArgumentParser:
         help="a text classifier: P(POSITIVE) of a sample is its reward",
     )
     add("--out", metavar="DIR", help="where the tuned model goes")
+    add(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="end in time, with a checkpoint to go on from (train.resume_from_checkpoint)",
+    )
     add = command(bench, "bench", "Measure rollouts a second, and seconds in each phase of PPO.").add_argument
     add(
         "--seeds", type=int, default=0, metavar="N", help="train with N seeds instead: how reliably it learns"
@@ -147,7 +153,7 @@ def run(args) -> None:
 def train(args) -> None:
     from helpers import train_cli
 
-    train_cli.main(args.config, args.prompts, args.reward, args.out)
+    train_cli.main(args.config, args.prompts, args.reward, args.out, args.minutes)
 
 
 def bench(args) -> None:

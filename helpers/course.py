@@ -22,6 +22,10 @@ from helpers.errors import CourseError
 
 ROOT = Path(__file__).resolve().parent.parent
 
+DRIVE = Path(
+    "/content/drive/MyDrive"
+)  # where `google.colab.drive.mount("/content/drive")` puts a reader's files
+
 # The three models at full scale: the folder's name under RLHF_ASSETS, and what it stands for on the hub.
 MODELS = {
     "gpt2": "openai-community/gpt2",
@@ -267,8 +271,8 @@ def all_cached() -> bool:
 
 
 def make_out(scale: str) -> Path:
-    """This scale's folder for results, made where it is missing: out/<scale>, or RLHF_OUT/<scale>."""
-    out = from_root(os.environ.get("RLHF_OUT") or "out") / scale
+    """This scale's folder for results, made where it is missing: that of `results`, for this scale."""
+    out = results() / scale
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
@@ -278,6 +282,12 @@ def make_out(scale: str) -> Path:
             f"Results cannot be written to {out}: {error.strerror}. Set RLHF_OUT to a folder you can write to."
         ) from error
     return out
+
+
+def results() -> Path:
+    """Where results go: RLHF_OUT; on Colab the reader's Drive where it is mounted, since all else is lost with the session; out/."""
+    drive = DRIVE if on_colab() and DRIVE.is_dir() else None
+    return from_root(os.environ.get("RLHF_OUT") or (drive / "rlhf-course" if drive else "out"))
 
 
 def from_root(path: str) -> Path:
@@ -425,7 +435,7 @@ def check_memory(needed: float = 2) -> Check:
 
 def check_disk(needed: float = 1) -> Check:
     """Disk space in GiB where results go: tiny scale needs 1."""
-    folder = from_root(os.environ.get("RLHF_OUT") or "out")
+    folder = results()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free

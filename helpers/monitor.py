@@ -5,6 +5,7 @@ The monitor reads the trainer's history, and its Stop button calls `trainer.stop
 
 import sys
 import time
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 from tqdm import tqdm
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from helpers import figures
 from helpers.clicks import Clicks
 from helpers.palette import BLUE, GREEN, ORANGE
+from helpers.ppo import checkpoint
 from helpers.verdict import column, summary, verdict
 from helpers.widgets.html import escape, table
 
@@ -41,6 +43,8 @@ class Monitor:
             self.live.end()
         for line in summary(trainer.history, time.perf_counter() - self.began):
             print(line)
+        if trainer.step < trainer.total_steps:
+            print(how_to_go_on(trainer))
 
 
 class Live:
@@ -101,6 +105,18 @@ def page(heading: str, trainer) -> str:
     evaluated = trainer.history.evals[-1]["step"] if trainer.history.evals else 0
     samples = table(rows, f"samples for held-out prompts, at step {evaluated}") if rows else ""
     return f"<p>{escape(heading)}</p><p>{health}</p>{samples}"
+
+
+def how_to_go_on(trainer) -> str:
+    """For a run that ended early: where it stands, and what to write so that it goes on."""
+    folder = trainer.config.train.checkpoint_dir
+    found = checkpoint.newest(Path(folder))
+    ended = f"The run ended at step {trainer.step} of {trainer.total_steps}. "
+    if not found:
+        return ended + "It has no checkpoint yet, so it would begin anew; its model and history are here."
+    return ended + (
+        f"The same call goes on from {found.name} with config.evolve(train=dict(resume_from_checkpoint={folder!r}))."
+    )
 
 
 def in_notebook() -> bool:

@@ -6,7 +6,9 @@ from helpers import course
 from helpers.errors import CourseError
 
 
-def main(config: str, prompts: str, reward: str, out: str | None = None) -> Path:
+def main(
+    config: str, prompts: str, reward: str, out: str | None = None, minutes: float | None = None
+) -> Path:
     """Train as `config` says on one prompt a line, rewarded by P(POSITIVE) of the classifier `reward`.
 
     The last tenth of the prompts (64 at most, one at least) is held out. Returns the folder of the tuned model.
@@ -26,6 +28,7 @@ def main(config: str, prompts: str, reward: str, out: str | None = None) -> Path
         prompts=texts[:-held_out],
         eval_prompts=texts[-held_out:],
         config=settings,
+        minutes=minutes,
     )
     folder = trainer.save_pretrained(out or here.out / "train" / "model")
     print(f"The tuned model is in {here.show_path(folder)}.")

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import torch
 from accelerate.tracking import GeneralTracker
+from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 from transformers import BatchEncoding
 
@@ -156,7 +157,9 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
 
     engine = "trlX"
 
-    def __init__(self, config, reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners):
+    def __init__(
+        self, config, reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners, minutes
+    ):
         self.iter_count = self.resumed_at = self.micro_batches = 0
         self.learning = False
         super().__init__(config, reward_fn=self.judge, stop_sequences=stop_sequences)
@@ -167,7 +170,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         # trlX's own has a made-up <sep>, which would be saved with the model
         self.tokenizer = load_tokenizer(config)
         self.scores, self.outputs = [], []  # of this round's rollouts
-        self.prepare(reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners)
+        self.prepare(reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners, minutes)
         self.refuse_padding_in_prompts()
         self.sampler.temperature = 1.0  # that of trlX's log-probabilities, however it samples
         config.train.save_best = False  # `Run` does; trlX forgets the best reward when it resumes
@@ -211,10 +214,24 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
                 self.resumed_at = self.step
             if self.step < self.total_steps:
                 self.learning = True
-                super().learn()
-                self.save_checkpoint_if_due()
+                self.learn_in_memory()
+                self.save_checkpoint_if_due(over=False)
         self.learning = False
         self.model = self.policy.base_model  # as transformers knows it: what readers expect of trainer.model
+
+    def learn_in_memory(self) -> None:
+        """trlX's loop, and what to do where its memory runs out."""
+        try:
+            super().learn()
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            rows = self.config.train.minibatch_size or self.config.train.batch_size
+            raise CourseError(
+                f"out of memory ({str(error).splitlines()[0]}). trlX does not try again with less: set train.minibatch_size="
+                f"{max(1, rows // 2)} (the same batch in smaller parts), a smaller method.chunk_size, or RLHF_ENGINE=builtin, "
+                "which halves them by itself."
+            ) from error
 
     def evaluate(self) -> dict:
         """`Run.evaluate`; but trlX's first one comes when it has just set its counter to 0, resumed or not."""
@@ -341,7 +358,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
 
     def post_epoch_callback(self) -> None:
         """The end of a round, where a checkpoint is exact."""
-        self.save_checkpoint_if_due()
+        self.end_round()
         super().post_epoch_callback()
 
     def save_pretrained(self, directory=None, **kwargs):
@@ -394,6 +411,7 @@ def train(
     metric_fn=None,
     config=None,
     stop_sequences=None,
+    minutes=None,
     listeners=(),
 ) -> CourseTrainer:
     """`trlx.train`, the real one; arguments, result and errors as in helpers/ppo/train.py.
@@ -407,7 +425,7 @@ def train(
     check(config)
     settings = settings_for_trlx(config)
     settings["train"]["trainer_kwargs"] = dict(
-        prompts=prompts, eval_prompts=eval_prompts, listeners=listeners
+        prompts=prompts, eval_prompts=eval_prompts, listeners=listeners, minutes=minutes
     )
     # the prompts go to our trainer alone: trlX's pipeline would take "prompt" out of the reader's own dictionaries
     return trlx.train(

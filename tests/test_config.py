@@ -66,7 +66,6 @@ def test_unknown_keys_are_named_with_the_nearest(changes, message):
         ({"train": {"trainer": "AccelerateILQLTrainer"}}, "trlX (github.com/CarperAI/trlx) offers more"),
         ({"model": {"model_arch_type": "seq2seq"}}, "trlX (github.com/CarperAI/trlx) offers more"),
         ({"tokenizer": {"padding_side": "right"}}, "only 'left' works here"),
-        ({"model": {"peft_config": {"peft_type": "LORA"}}}, "trlX (github.com/CarperAI/trlx) offers more"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(changes, message):

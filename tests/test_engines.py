@@ -48,7 +48,8 @@ def test_kl_is_0_before_the_first_update(tmp_path, unfrozen):
     trainer = small_run(
         tmp_path, changes={"model": {"num_layers_unfrozen": unfrozen}, "train": {"total_steps": 1}}
     )
-    assert trainer.history.rounds[0]["kl"] == trainer.history.evals[0]["kl"] == 0
+    for rows in (trainer.history.rounds, trainer.history.evals):
+        assert rows[0]["kl"] == pytest.approx(0, abs=1e-4)  # the rounding of some forty float32 tokens
 
 
 def test_a_continuation_ends_at_a_stop_sequence(tmp_path):
@@ -170,7 +171,7 @@ def test_adaptive_kl_lowers_beta_below_the_target_and_raises_it_above(tmp_path):
     changes = {"method": {"target": 0.5, "horizon": 100}, "train": {"total_steps": 24}}
     rounds = small_run(tmp_path, changes=changes).history.rounds
     betas = [row["kl_coef"] for row in rounds]
-    assert rounds[0]["kl"] == 0 and betas[1] < betas[0]
+    assert rounds[0]["kl"] == pytest.approx(0, abs=1e-4) and betas[1] < betas[0]
     far = [
         i for i, row in enumerate(rounds[:-1]) if row["kl"] > 1.5
     ]  # trlX steers by another estimate of the KL
@@ -221,7 +222,8 @@ def test_the_learning_rate_is_that_of_the_step(tmp_path):
 def test_prompts_of_several_lengths_and_a_chunk_that_does_not_divide_the_round(tmp_path):
     changes = {"method": {"num_rollouts": 12, "chunk_size": 5}, "train": {"total_steps": 4}}
     trainer = small_run(tmp_path, changes=changes)
-    assert len(trainer.history.updates) == 4 and trainer.history.rounds[0]["kl"] == 0
+    assert len(trainer.history.updates) == 4
+    assert trainer.history.rounds[0]["kl"] == pytest.approx(0, abs=1e-4)
 
 
 def test_a_model_path_alone_is_enough(tmp_path, monkeypatch):

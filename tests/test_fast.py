@@ -2,12 +2,21 @@
 
 import pytest
 import torch
-from ppo_run import small_run, without_times
+from ppo_run import MODEL, PROMPTS, count_the, small_config, small_run, without_times
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from helpers.errors import CourseError
+from helpers.ppo import generate, head, loss
 from helpers.ppo.fast import FastPPOTrainer, FastRollouts
+from helpers.ppo.policy import hidden_states
+from helpers.ppo.rollout import Rollouts
 from helpers.ppo.trainer import PPOTrainer
 
-TOLERANCE = 1e-5
+EOS = 0  # of the tiny models
+
+
+def close(a, b) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, atol=1e-5, rtol=0)
 
 
 @pytest.fixture(scope="module")
@@ -19,23 +28,247 @@ def trainers(tmp_path_factory):
     ]
 
 
-def close(a, b) -> bool:
-    return torch.allclose(a, b, atol=TOLERANCE, rtol=0)
+@pytest.fixture
+def learned(tmp_path):
+    """A fast trainer whose policy has moved away from its reference, and rollouts of it."""
+    trainer = small_run(tmp_path, changes={"method": {"gen_kwargs": {"temperature": 0.8}}})
+    return trainer, trainer.collect()
+
+
+def assert_same_histories(ours, theirs) -> None:
+    for kind in ("rounds", "updates", "evals"):
+        assert len(ours[kind]) == len(theirs[kind])
+        for mine, other in zip(ours[kind], theirs[kind], strict=True):
+            assert mine == pytest.approx(other, abs=1e-4), kind
 
 
 def test_a_whole_run_is_the_same(trainers):
     plain, fast = (without_times(trainer.history) for trainer in trainers)
-    for kind in plain:
-        assert len(fast[kind]) == len(plain[kind])
-        for ours, theirs in zip(fast[kind], plain[kind], strict=True):
-            assert ours == pytest.approx(theirs, abs=1e-4), kind
+    assert_same_histories(fast, plain)
     assert fast["rounds"][-1]["kl"] > 0.01  # they have learned something
 
 
-def test_rollouts_remember_what_the_plain_path_computes_again(trainers):
-    _, fast = trainers
-    rollouts, _ = fast.sampler.rollouts(fast.prompts, [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("unfrozen", [1, 4, 0, -1])
+def test_a_whole_run_is_the_same_however_much_learns(tmp_path, unfrozen):
+    changes = {"model": {"num_layers_unfrozen": unfrozen}, "train": {"total_steps": 4, "minibatch_size": 4}}
+    plain, fast = (
+        small_run(tmp_path / kind.__name__, trainer_class=kind, changes=changes)
+        for kind in (PPOTrainer, FastPPOTrainer)
+    )
+    assert_same_histories(without_times(fast.history), without_times(plain.history))
+
+
+def test_rollouts_remember_what_the_plain_path_computes_again(learned):
+    trainer, rollouts = learned
     assert isinstance(rollouts, FastRollouts)
-    again = fast.sampler.look_back(rollouts.query, rollouts.query_mask, rollouts.response, rollouts.mask)
+    again = trainer.sampler.look_back(rollouts.query, rollouts.query_mask, rollouts.response, rollouts.mask)
+    remembered = (rollouts.logprobs, rollouts.ref_logprobs, rollouts.values)
+    for ours, theirs in zip(remembered, again, strict=True):
+        assert close(ours, theirs)
+    assert not close(rollouts.logprobs, rollouts.ref_logprobs)
+
+
+def test_what_is_remembered_of_the_frozen_blocks_is_what_they_give(learned):
+    trainer, rollouts = learned
+    trunk = trainer.sampler.run_trunk(rollouts.query, rollouts.query_mask, rollouts.response, rollouts.mask)
+    kept = torch.cat([rollouts.query_trunk, rollouts.response_trunk], dim=1)[:, :-1]
+    seen = torch.cat([rollouts.query_mask, rollouts.mask], dim=1)[:, :-1].bool()
+    assert close(kept[seen], trunk[seen])
+
+
+def test_gradients_are_the_same(learned):
+    trainer, rollouts = learned
+    advantages, returns = torch.randn(2, *rollouts.mask.shape) * rollouts.mask
+    found = []
+    for look in (PPOTrainer.look, FastPPOTrainer.look):
+        trainer.look = lambda batch, look=look: look(trainer, batch)
+        sums = trainer.gradients(rollouts, advantages, returns, rows=4)
+        found.append((sums, {name: p.grad.clone() for name, p in trainer.policy.trainable().items()}))
+    (plain_sums, plain), (fast_sums, fast) = found
+    assert fast_sums == pytest.approx(plain_sums, abs=2e-3)  # sums over some 128 tokens
+    assert plain.keys() == fast.keys() and any("v_head" in name for name in plain)
+    for name, gradient in plain.items():
+        assert gradient.abs().max() > 0
+        assert close(fast[name], gradient), name
+
+
+def test_a_response_cut_at_a_stop_sequence_is_looked_at_again(tmp_path):
+    """Its tokens are not those that were sampled."""
+    trainer = small_run(tmp_path, stop_sequences=[" the", " a", " in"], changes={"train": {"total_steps": 4}})
+    rollouts = trainer.collect()
+    lengths = rollouts.mask.sum(1)
+    assert lengths.min() < lengths.max()
+    again = trainer.sampler.look_back(rollouts.query, rollouts.query_mask, rollouts.response, rollouts.mask)
     for ours, theirs in zip((rollouts.logprobs, rollouts.ref_logprobs, rollouts.values), again, strict=True):
         assert close(ours, theirs)
+
+
+def test_a_setting_that_only_transformers_knows_is_sampled_by_it(tmp_path):
+    changes = {"method": {"gen_kwargs": {"repetition_penalty": 1.3}}, "train": {"total_steps": 1}}
+    trainer = small_run(tmp_path, changes=changes)
+    rollouts = trainer.collect()
+    again = trainer.sampler.look_back(rollouts.query, rollouts.query_mask, rollouts.response, rollouts.mask)
+    assert close(rollouts.logprobs, again[0])
+
+
+def test_a_llama_is_trained_the_fast_way_too(tmp_path, trainers):
+    """Rotary positions, other names for the blocks, an output layer tied to the embeddings."""
+    torch.manual_seed(0)
+    shape = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4)
+    config = LlamaConfig(vocab_size=2000, tie_word_embeddings=True, **shape)
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
+    trainers[0].tokenizer.save_pretrained(tmp_path / "llama")
+    changes = {"model": {"model_path": str(tmp_path / "llama")}, "train": {"total_steps": 4}}
+    trainer = small_run(tmp_path / "run", changes=changes)
+    rollouts = trainer.collect()
+    assert isinstance(rollouts, FastRollouts)
+    again = trainer.sampler.look_back(rollouts.query, rollouts.query_mask, rollouts.response, rollouts.mask)
+    assert close(rollouts.logprobs, again[0]) and close(rollouts.ref_logprobs, again[1])
+
+
+def test_an_output_layer_that_learns_is_left_to_the_plain_way(tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(MODEL, tie_word_embeddings=False)
+    assert model.lm_head.weight.data_ptr() != model.transformer.wte.weight.data_ptr()
+    model.save_pretrained(tmp_path / "untied")
+    trainer = FastPPOTrainer(
+        small_config(tmp_path, model=dict(model_path=str(tmp_path / "untied"))), count_the, PROMPTS, PROMPTS
+    )
+    assert type(trainer.collect()) is Rollouts
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("at_once", [5_000_000, 4000])
+def test_log_probabilities_in_parts(monkeypatch, temperature, at_once):
+    """Against log_softmax over the whole vocabulary, values and gradients; in one part, and in several."""
+    monkeypatch.setattr(head, "AT_ONCE", at_once)
+    torch.manual_seed(0)
+    weight, tokens = torch.randn(1500, 16), torch.randint(0, 1500, (7,))
+    whole = torch.randn(7, 16, requires_grad=True)
+    parts = whole.detach().clone().requires_grad_()
+    distribution = loss.log_distribution(whole @ weight.T, temperature)
+    expected = loss.token_logprobs(distribution, tokens)
+    found, entropy = head.learnable(parts, weight, tokens, temperature)
+    assert close(found, expected) and close(entropy, loss.entropy(distribution))
+    assert close(head.token_logprobs(parts, weight, tokens, temperature), expected)
+    for logprobs in (expected, found):
+        (logprobs * torch.linspace(-1, 1, 7)).sum().backward()
+    assert close(parts.grad, whole.grad)
+
+
+def test_draws_are_in_proportion():
+    torch.manual_seed(0)
+    weights = torch.tensor([0.0, 1.0, 5.0, 0.0, 2.0, 0.0]).expand(40_000, 6)
+    counts = generate.draw(weights, torch.rand(40_000)).bincount(minlength=6) / 40_000
+    assert torch.allclose(counts, weights[0] / 8, atol=0.01)
+    assert not counts[[0, 3, 5]].any()
+
+
+def test_the_ends_of_the_unit_interval_draw_what_has_weight():
+    weights = torch.tensor([[0.0, 1.0, 2.0, 0.0], [0.0, 0.1, 0.3, 0.0]]) / 3
+    for uniform, expected in [(0.0, 1), (1 - 2**-24, 2)]:
+        assert generate.draw(weights, torch.full((2,), uniform)).tolist() == [expected, expected]
+
+
+def settings(**changes) -> dict:
+    return dict(max_new_tokens=6, do_sample=True, eos_token_id=EOS, pad_token_id=EOS) | changes
+
+
+def tiny_model():
+    return AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
+
+
+def some_prompts() -> tuple[torch.Tensor, torch.Tensor]:
+    ids = torch.arange(5, 29).reshape(4, 6)
+    mask = torch.ones_like(ids)
+    mask[0, :3] = 0
+    return ids, mask
+
+
+def test_greedy_continuations_are_those_of_transformers():
+    model = tiny_model()
+    ids, mask = some_prompts()
+    greedy = settings(do_sample=False, max_new_tokens=20)
+    ours = generate.sample(model, ids, mask, greedy, torch.zeros(4, 20)).tokens
+    theirs = model.generate(input_ids=ids, attention_mask=mask, **greedy)[:, 6:]
+    assert torch.equal(ours, theirs)
+
+
+def test_log_probabilities_and_states_from_sampling():
+    model = tiny_model()
+    ids, mask = some_prompts()
+    sampled = generate.sample(model, ids, mask, settings(temperature=0.7), torch.rand(4, 6))
+    tokens = torch.cat([ids, sampled.tokens], dim=1)
+    seen = torch.cat([mask, torch.ones_like(sampled.tokens)], dim=1)
+    with torch.no_grad():
+        states = hidden_states(model, tokens, seen)[:, 5:-1]
+    distribution = loss.log_distribution(model.lm_head(states), 0.7)
+    live = (sampled.tokens == EOS).cumsum(1) - (sampled.tokens == EOS).long() == 0
+    assert close(sampled.hidden[live], states[live])
+    assert close(sampled.logprobs[live], loss.token_logprobs(distribution, sampled.tokens)[live])
+
+
+@pytest.mark.parametrize("cut", [dict(top_k=1), dict(top_p=1e-6)])
+def test_a_distribution_cut_to_its_likeliest_token_is_greedy(cut):
+    model = tiny_model()
+    ids, mask = some_prompts()
+    greedy = generate.sample(model, ids, mask, settings(do_sample=False), torch.zeros(4, 6)).tokens
+    assert torch.equal(generate.sample(model, ids, mask, settings(**cut), torch.rand(4, 6)).tokens, greedy)
+
+
+def test_no_end_before_min_new_tokens_and_nothing_after_the_end():
+    probabilities = torch.zeros(1, 5)
+    probabilities[0, EOS], probabilities[0, 3] = 0.99, 0.01
+    early = generate.choose(probabilities, settings(min_new_tokens=2), torch.tensor([0.5]), t=1)
+    late = generate.choose(probabilities, settings(min_new_tokens=2), torch.tensor([0.5]), t=2)
+    assert (early.item(), late.item()) == (3, EOS)
+    model = tiny_model()
+    model.get_output_embeddings().weight.data[EOS] = 100 * model.transformer.wte.weight.data.mean(0)
+    ids, mask = some_prompts()
+    tokens = generate.sample(
+        model, ids, mask, settings(max_new_tokens=40, pad_token_id=7), torch.rand(4, 40)
+    ).tokens
+    for row in tokens.tolist():
+        if EOS in row:
+            assert set(row[row.index(EOS) + 1 :]) <= {7}
+
+
+def test_bfloat16_keeps_the_invariants(tmp_path, monkeypatch):
+    """KL exactly 0 and the ratio exactly 1 before the first update; what is saved is float32, and is what was trained."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    for kind in (PPOTrainer, FastPPOTrainer):
+        trainer = small_run(tmp_path / kind.__name__, trainer_class=kind)
+        assert trainer.accelerator.mixed_precision == "bf16"
+        history = trainer.history
+        assert history.rounds[0]["kl"] == 0 and history.updates[0]["ratio"] == 1
+        assert history.rounds[1]["kl"] > 0.01
+        saved = AutoModelForCausalLM.from_pretrained(
+            trainer.save_pretrained(tmp_path / "saved"), dtype="auto"
+        )
+        assert saved.dtype == torch.float32
+        ids, _ = some_prompts()
+        with torch.no_grad():
+            assert torch.equal(saved(ids).logits, trainer.model(ids).logits)
+
+
+def test_bfloat16_is_near_float32(learned):
+    """The stated error: log-probabilities of a token within 0.1 nats, a sample's KL within 0.2."""
+    trainer, rollouts = learned
+    arguments = (rollouts.query, rollouts.query_mask, rollouts.response, rollouts.mask)
+    trainer.policy.store_frozen_in(torch.bfloat16)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        trunk = trainer.sampler.run_trunk(*arguments)
+        looked = [
+            trainer.sampler.look_up(top, trunk, *arguments[1:])[0]
+            for top in (trainer.sampler.top, trainer.sampler.reference_top)
+        ]
+    assert trunk.dtype == torch.bfloat16 and looked[0].dtype == torch.float32
+    errors = [(a - b).abs().max() for a, b in zip(looked, (rollouts.logprobs, rollouts.ref_logprobs))]
+    kl_error = ((looked[0] - looked[1]).sum(1) - rollouts.kl().sum(1)).abs().max()
+    print(f"bfloat16: token log-probabilities within {max(errors):.3f}, KL of a sample within {kl_error:.3f}")
+    assert 0 < max(errors) < 0.1 and kl_error < 0.2
+
+
+def test_float16_on_a_cpu_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(CourseError, match="fp16 needs a GPU"):
+        PPOTrainer(small_config(tmp_path), count_the, PROMPTS, PROMPTS)

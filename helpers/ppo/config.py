@@ -42,7 +42,10 @@ class Section:
 
 @dataclass
 class ModelConfig(Section):
-    """`model_path`: folder or hub id. `num_layers_unfrozen`: top blocks that learn; -1 is all of them."""
+    """`model_path`: folder or hub id. `num_layers_unfrozen`: top blocks that learn; -1 is all of them.
+
+    `peft_config`: LoRA in place of unfrozen blocks, as peft has it: dict(peft_type="LORA", r=8, lora_alpha=16).
+    """
 
     model_path: str
     model_arch_type: str = "causal"
@@ -294,7 +297,6 @@ def refuse_what_only_trlx_offers(config: TRLConfig) -> None:
         "train.trainer": (config.train.trainer.lower(), "accelerateppotrainer"),
         "train.pipeline": (config.train.pipeline.lower(), "promptpipeline"),
         "model.model_arch_type": (config.model.model_arch_type, "causal"),
-        "model.peft_config": (config.model.peft_config, None),
         "method.num_value_layers_unfrozen": (config.method.num_value_layers_unfrozen, 0),
         "train.rollout_logging_dir": (config.train.rollout_logging_dir, None),
         "tokenizer.padding_side": (config.tokenizer.padding_side, "left"),

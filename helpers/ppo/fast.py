@@ -19,9 +19,9 @@ from transformers import PreTrainedModel
 from transformers.activations import GELUTanh, NewGELUActivation
 
 from helpers.ppo import head
-from helpers.ppo.generate import Sampled, inputs_of
+from helpers.ppo.generate import Sampled, inputs_of, widen
 from helpers.ppo.policy import Policy, decoder_blocks, hidden_states, positions
-from helpers.ppo.rollout import Rollouts, Sampler, widen
+from helpers.ppo.rollout import Rollouts, Sampler
 from helpers.ppo.trainer import PPOTrainer
 
 
@@ -134,14 +134,14 @@ class FastSampler(Sampler):
         ids = torch.cat([query, response], dim=1)[:, :-1]
         attention = torch.cat([query_mask, mask.long()], dim=1)[:, :-1]
         with inputs_of(self.watched) as inputs:
-            for rows in torch.arange(len(ids)).split(self.slice_size):
+            for rows in torch.arange(len(ids)).split(self.looking.rows):
                 hidden_states(self.policy.base_model, ids[rows], attention[rows])
         return torch.cat(inputs)
 
     def look_up(self, top: Top, trunk, query_mask, response, mask) -> tuple[Tensor, Tensor]:
         """(N, R) log-probabilities of the responses, and the hidden states (n, hidden) that gave them."""
         logprobs, states = [], []
-        for rows in torch.arange(len(trunk)).split(self.slice_size):
+        for rows in torch.arange(len(trunk)).split(self.looking.rows):
             hidden = top.hidden_states(trunk[rows], query_mask[rows], mask[rows])
             tokens = response[rows][mask[rows].bool()]
             logprobs.append(head.token_logprobs(hidden, top.head, tokens, self.temperature))
@@ -171,10 +171,10 @@ class FastPPOTrainer(PPOTrainer):
         values = self.policy.v_head(hidden).squeeze(-1).float()
         return tuple(widen(spread(x, batch.mask), width) for x in (logprobs, values, entropy))
 
-    def micro_batches(self, batch: Rollouts) -> tuple[Tensor, ...]:
+    def micro_batches(self, batch: Rollouts, rows: int) -> tuple[Tensor, ...]:
         """Rows of like length together, so that little padding is computed."""
         lengths = batch.query_mask.sum(1) + batch.mask.sum(1)
-        return lengths.argsort(stable=True).split(self.config.train.minibatch_size or len(batch))
+        return lengths.argsort(stable=True).split(rows)
 
 
 def spread(values: Tensor, mask: Tensor) -> Tensor:
@@ -182,9 +182,15 @@ def spread(values: Tensor, mask: Tensor) -> Tensor:
     return torch.zeros_like(mask).masked_scatter(mask.bool(), values)
 
 
-def use_fast_gelu(model: nn.Module) -> None:
-    """GPT-2's activation as one operation of torch; transformers' `gelu_new` is the same formula in eight."""
-    for module in model.modules():
+def use_fast_gelu(policy: Policy) -> None:
+    """GPT-2's activation as one operation of torch; transformers' `gelu_new` is the same formula in eight.
+
+    A saved model says so in its configuration, and gives the same logits to the last bit when it is loaded.
+    """
+    for module in policy.modules():
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation):
                 setattr(module, name, GELUTanh())
+    for model in (policy.base_model, policy.reference):
+        if getattr(model.config, "activation_function", None) == "gelu_new":
+            model.config.activation_function = "gelu_pytorch_tanh"

@@ -1,10 +1,11 @@
 """Sampling one token at a time, and remembering what was computed on the way."""
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel, TopKLogitsWarper, TopPLogitsWarper
 from transformers.cache_utils import DynamicLayer
 
@@ -73,6 +74,27 @@ def sample(
             mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
     tokens, logprobs, hidden = (torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
     return Sampled(tokens, logprobs, hidden, torch.cat(inputs, dim=1) if inputs else None)
+
+
+def join(parts: list[Sampled], pad_id: int) -> Sampled:
+    """What was sampled for several parts of one padded batch as one, padded on the right to the longest."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = {}
+    for name in (f.name for f in fields(Sampled)):
+        tensors = [getattr(part, name) for part in parts]
+        if tensors[0] is not None:
+            width = max(t.shape[1] for t in tensors)
+            value = pad_id if name == "tokens" else 0
+            joined[name] = torch.cat([widen(t, width, value=value) for t in tensors])
+    return Sampled(**joined)
+
+
+def widen(tensor: Tensor, width: int, left: bool = False, value: float = 0) -> Tensor:
+    """(N, T, ...) padded with `value` to `width` columns, at the left or at the right."""
+    missing = width - tensor.shape[1]
+    rest = (0, 0) * (tensor.dim() - 2)
+    return pad(tensor, (*rest, missing, 0) if left else (*rest, 0, missing), value=value)
 
 
 @contextmanager

@@ -33,7 +33,10 @@ def load_policy(config: TRLConfig) -> Policy:
     path = config.model.model_path
     try:
         return Policy.from_pretrained(
-            path, config.model.num_layers_unfrozen, **config.model.model_extra_configs
+            path,
+            config.model.num_layers_unfrozen,
+            config.model.peft_config,
+            **config.model.model_extra_configs,
         )
     except CourseError:
         raise

@@ -10,7 +10,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from helpers.errors import CourseError
 from helpers.ppo import generate, loss
-from helpers.ppo.generate import Sampled
+from helpers.ppo.generate import Sampled, widen
+from helpers.ppo.memory import Fitting
 from helpers.ppo.policy import Policy
 from helpers.rewards import score
 
@@ -54,13 +55,6 @@ def join(parts: list[Rollouts]) -> Rollouts:
             tensors = [widen(t, width, left=name.startswith("query")) for t in tensors]
         joined[name] = torch.cat(tensors)
     return type(parts[0])(**joined)
-
-
-def widen(tensor: Tensor, width: int, left: bool = False) -> Tensor:
-    """(N, T, ...) padded with zeros to `width` columns, at the left or at the right."""
-    missing = width - tensor.shape[1]
-    rest = (0, 0) * (tensor.dim() - 2)
-    return pad(tensor, (*rest, missing, 0) if left else (*rest, 0, missing))
 
 
 def pad_rows(rows: list[list[int]], pad_id: int, side: str) -> tuple[Tensor, Tensor]:
@@ -128,7 +122,10 @@ class Sampler:
         self.eval_kwargs = {**fixed, **config.method.gen_kwargs}
         self.gen_kwargs = {**fixed, **(config.method.gen_experience_kwargs or config.method.gen_kwargs)}
         self.temperature = self.gen_kwargs.get("temperature") or 1.0
-        self.slice_size = config.train.minibatch_size or config.train.batch_size
+        self.sampling = Fitting(config.method.chunk_size, "sampling", "method.chunk_size")
+        self.looking = Fitting(
+            config.train.minibatch_size or config.train.batch_size, "looking back", "train.minibatch_size"
+        )
 
     @torch.no_grad()
     def rollouts(
@@ -150,7 +147,9 @@ class Sampler:
         given = score(self.reward_fn, samples, texts, outputs, tokenizer=self.tokenizer, **metadata)
         scores = scores_tensor(given, mask)
         judged = time.perf_counter()
-        batch = self.remember(query, query_mask, response, mask, scores, sampled)
+        batch = self.looking.run(
+            lambda rows: self.remember(query, query_mask, response, mask, scores, sampled)
+        )
         for phase, seconds in [
             ("sample", written - began),
             ("score", judged - written),
@@ -162,12 +161,21 @@ class Sampler:
     def sample(self, query: Tensor, query_mask: Tensor, settings: dict) -> Sampled:
         """One continuation per prompt: by `generate.sample`, or by transformers where a setting asks for more than it knows."""
         model = self.policy.base_model
-        with self.autocast():
+        uniform = torch.rand(len(query), settings["max_new_tokens"]).to(self.device)
+
+        def continued(rows: Tensor) -> Sampled:
+            ids, mask = query[rows], query_mask[rows]
             if set(settings) <= generate.SETTINGS:
-                uniform = torch.rand(len(query), settings["max_new_tokens"]).to(self.device)
-                return generate.sample(model, query, query_mask, settings, uniform, self.watched)
-            tokens = model.generate(input_ids=query, attention_mask=query_mask, **settings)
-        return Sampled(tokens[:, query.shape[1] :])
+                return generate.sample(model, ids, mask, settings, uniform[rows], self.watched)
+            tokens = model.generate(input_ids=ids, attention_mask=mask, **settings)
+            return Sampled(tokens[:, query.shape[1] :])
+
+        def all_continued(count: int) -> Sampled:
+            parts = [continued(rows) for rows in torch.arange(len(query)).split(count)]
+            return generate.join(parts, self.tokenizer.pad_token_id)
+
+        with self.autocast():
+            return self.sampling.run(all_continued)
 
     def finish(self, response: Tensor) -> tuple[Tensor, Tensor, list[str]]:
         """End each response at its EOS or stop sequence: ids, mask and text without special tokens.
@@ -204,7 +212,7 @@ class Sampler:
         attention = torch.cat([query_mask, mask.long()], dim=1)
         width = response.shape[1]
         slices = []
-        for rows in torch.arange(len(ids)).split(self.slice_size):
+        for rows in torch.arange(len(ids)).split(self.looking.rows):
             with self.autocast():
                 logits, values = self.policy(ids[rows], attention[rows], width)
                 ref_logits = self.policy.reference_logits(ids[rows], attention[rows], width)

@@ -1,6 +1,7 @@
 """What every run has, whichever engine does the learning: a history, evaluation, listeners, saving and exact resume."""
 
 import math
+import time
 import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -45,14 +46,21 @@ class Run:
 
     sampler_class = Sampler
 
-    def prepare(self, reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners) -> None:
+    def prepare(
+        self, reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners, minutes
+    ) -> None:
         """Look at everything the run was given, before any time is spent.
 
         Raises:
-            CourseError: a prompt is empty or too long, or the disk too full to save the result.
+            CourseError: a prompt is empty or too long, the minutes are no number above 0, or the disk is too full to save
+                the result.
         """
         train = self.config.train
         self.stopping = False
+        if minutes is not None and not (isinstance(minutes, (int, float)) and minutes > 0):
+            raise CourseError(f"minutes is {minutes!r}: expected a number above 0, or None for no limit")
+        self.minutes = minutes
+        self.round_seconds = self.evaluation_seconds = 0.0
         self.metric_fn, self.listeners, self.save_best = metric_fn, listeners, train.save_best
         self.history = History()
         self.eval_samples: list[dict] = []
@@ -73,6 +81,7 @@ class Run:
     def told(self):
         """Around an engine's loop: listeners hear of its start and end, and `stop` ends it with a last evaluation."""
         self.tell("start")
+        self.began = self.round_began = time.monotonic()
         try:
             yield
         except Stopped:
@@ -100,6 +109,7 @@ class Run:
 
         The same prompts and the same seed every time, and the run's own random state is left as it was.
         """
+        began = time.monotonic()
         rows: list[dict] = []
         parts = []
         metrics: dict[str, list[float]] = {}
@@ -122,6 +132,7 @@ class Run:
                         metrics.setdefault(name, []).extend(torch.as_tensor(values).reshape(-1).tolist())
         rollouts = join(parts)
         self.eval_samples = rows
+        self.evaluation_seconds = time.monotonic() - began
         return {
             "reward/mean": sum(row["reward"] for row in rows) / len(rows),
             "kl": rollouts.kl().sum(1).mean().item(),
@@ -156,17 +167,31 @@ class Run:
         )
 
     def write_model(self, folder: Path) -> None:
-        # in float32 whatever the precision of the run: what learned has it, and one folder should not mix two
-        weights = {name: tensor.float() for name, tensor in self.policy.base_model.state_dict().items()}
-        self.policy.base_model.save_pretrained(folder, state_dict=weights)
+        # by way of the reference, a model of the plain kind whatever was added to the policy
+        self.policy.reference.save_pretrained(folder, state_dict=self.policy.plain_weights())
         self.tokenizer.save_pretrained(folder)
 
-    def save_checkpoint_if_due(self) -> None:
-        """At the end of a round: every `checkpoint_interval` steps, and when the run is over."""
+    def end_round(self) -> None:
+        """Write a checkpoint where one is due, and end the run where its minutes have no room for another round.
+
+        Raises:
+            Stopped: the time is up. There is a checkpoint to go on from.
+        """
+        now = time.monotonic()
+        self.round_seconds = max(self.round_seconds, now - self.round_began)
+        self.round_began = now
+        needed = self.round_seconds + self.evaluation_seconds
+        over = self.minutes is not None and now + needed > self.began + 60 * self.minutes
+        self.save_checkpoint_if_due(over)
+        if over and self.step < self.total_steps:
+            raise Stopped
+
+    def save_checkpoint_if_due(self, over: bool) -> None:
+        """Every `checkpoint_interval` steps, and when the run is over."""
         interval = self.config.train.checkpoint_interval
         steps_this_round = self.step - self.history.rounds[-1]["step"]
         due = self.step // interval > (self.step - steps_this_round) // interval
-        if due or self.step >= self.total_steps:
+        if due or over or self.step >= self.total_steps:
             name = f"checkpoint_{self.step:0{len(str(self.total_steps))}d}"
             checkpoint.save(self, Path(self.config.train.checkpoint_dir) / name)
 

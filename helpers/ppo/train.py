@@ -19,6 +19,7 @@ def train(
     metric_fn=None,
     config: TRLConfig | None = None,
     stop_sequences: list[str] | None = None,
+    minutes: float | None = None,
     listeners=(),
     trainer_class=FastPPOTrainer,
 ) -> PPOTrainer:
@@ -31,6 +32,8 @@ def train(
         eval_prompts: held-out prompts, scored before, during and after; the first prompts if left out.
         metric_fn: `metric_fn(samples, ...) -> dict[str, list[float]]`, reported with each evaluation.
         stop_sequences: a continuation ends where one of these begins.
+        minutes: end the run in time, after a whole round, with a checkpoint to go on from; the first round is always run
+            and a last evaluation belongs to the time. Not in trlX.
         listeners: objects with start(trainer), progress(trainer) and end(trainer); not in trlX.
         trainer_class: `PPOTrainer` computes the same in the plain way; not in trlX.
     Returns:
@@ -43,6 +46,8 @@ def train(
     if model_path:
         config = config.evolve(model=dict(model_path=model_path))
     set_seed(config.train.seed)
-    trainer = trainer_class(config, reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners)
+    trainer = trainer_class(
+        config, reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners, minutes
+    )
     trainer.learn()
     return trainer

@@ -4,11 +4,13 @@ import time
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from helpers.errors import CourseError
 from helpers.ppo import loss
 from helpers.ppo.config import check
 from helpers.ppo.load import load_policy, load_tokenizer, make_optimizer, make_scheduler
+from helpers.ppo.memory import Fitting
 from helpers.ppo.rollout import Rollouts, join
 from helpers.ppo.run import Run, round_row
 
@@ -21,7 +23,15 @@ class PPOTrainer(Run):
     engine = "built-in PPO"
 
     def __init__(
-        self, config, reward_fn, prompts, eval_prompts, metric_fn=None, stop_sequences=(), listeners=()
+        self,
+        config,
+        reward_fn,
+        prompts,
+        eval_prompts,
+        metric_fn=None,
+        stop_sequences=(),
+        listeners=(),
+        minutes=None,
     ):
         check(config)
         self.config = config
@@ -29,6 +39,7 @@ class PPOTrainer(Run):
         self.kl_coef = float(config.method.init_kl_coef)
         self.score_moments = (0, 0.0, 0.0)  # count, mean, sum of squared deviations
         self.ref_std = config.method.ref_std
+        AcceleratorState._reset_state()  # else the precision of this kernel's first run would be that of all
         self.accelerator = Accelerator()
         if self.accelerator.num_processes > 1:
             raise CourseError("this engine runs in one process; start it without `accelerate launch`")
@@ -41,7 +52,9 @@ class PPOTrainer(Run):
         optimizer = make_optimizer(config, policy.trainable().values())
         scheduler = make_scheduler(config, optimizer)
         self.policy, self.optimizer, self.scheduler = self.accelerator.prepare(policy, optimizer, scheduler)
-        self.prepare(reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners)
+        train = config.train
+        self.updating = Fitting(train.minibatch_size or train.batch_size, "an update", "train.minibatch_size")
+        self.prepare(reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners, minutes)
 
     @property
     def model(self):
@@ -56,7 +69,7 @@ class PPOTrainer(Run):
                     self.record_evaluation(self.evaluate())
                 while self.step < self.total_steps:
                     self.update(self.collect())
-                    self.save_checkpoint_if_due()
+                    self.end_round()
         finally:
             self.policy.float()  # `trainer.model` is a reader's to call, without autocast
 
@@ -105,16 +118,10 @@ class PPOTrainer(Run):
             )
 
     def optimizer_step(self, batch: Rollouts, advantages, returns) -> dict:
-        """One step on one batch, in micro-batches of `minibatch_size`; its row for the history."""
+        """One step on one batch; its row for the history."""
         tokens = batch.mask.sum()
-        totals: dict[str, float] = {}
-        for micro in self.micro_batches(batch):
-            objective, sums = self.losses(batch.rows(micro), advantages[micro], returns[micro])
-            self.accelerator.backward(objective / tokens)
-            for name, value in sums.items():
-                totals[name] = totals.get(name, 0.0) + value
+        totals = self.updating.run(lambda rows: self.gradients(batch, advantages, returns, rows))
         self.optimizer.step()
-        self.optimizer.zero_grad()
         lr = self.scheduler.get_last_lr()[0]
         self.scheduler.step()
         self.step += 1
@@ -124,9 +131,21 @@ class PPOTrainer(Run):
             "lr": lr,
         }
 
-    def micro_batches(self, batch: Rollouts) -> tuple[torch.Tensor, ...]:
-        """The rows of each micro-batch: `minibatch_size` at a time."""
-        return torch.arange(len(batch)).split(self.config.train.minibatch_size or len(batch))
+    def gradients(self, batch: Rollouts, advantages, returns, rows: int) -> dict[str, float]:
+        """The gradients of a batch's mean loss, added up over micro-batches of `rows`; sums to report."""
+        self.optimizer.zero_grad()
+        tokens = batch.mask.sum()
+        totals: dict[str, float] = {}
+        for micro in self.micro_batches(batch, rows):
+            objective, sums = self.losses(batch.rows(micro), advantages[micro], returns[micro])
+            self.accelerator.backward(objective / tokens)
+            for name, value in sums.items():
+                totals[name] = totals.get(name, 0.0) + value
+        return totals
+
+    def micro_batches(self, batch: Rollouts, rows: int) -> tuple[torch.Tensor, ...]:
+        """The rows of each micro-batch."""
+        return torch.arange(len(batch)).split(rows)
 
     def losses(self, batch: Rollouts, advantages, returns) -> tuple[torch.Tensor, dict[str, float]]:
         """The PPO loss of a micro-batch, summed over response tokens, and sums to report."""

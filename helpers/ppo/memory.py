@@ -1,0 +1,44 @@
+"""When memory runs out: say so, halve, go on."""
+
+import warnings
+
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
+from helpers.errors import CourseError
+
+
+class Fitting:
+    """How many rows go through the model at once: as many as asked for, until memory runs out.
+
+    `rows` is halved each time it does, and stays so. What is computed stays the same, since gradients add up over parts.
+    """
+
+    def __init__(self, rows: int, what: str, setting: str):
+        self.rows, self.what, self.setting = rows, what, setting
+
+    def run(self, work):
+        """`work(rows)`, again with half the rows where it ran out of memory.
+
+        Raises:
+            CourseError: not even one row fits.
+        """
+        while True:
+            try:
+                return work(self.rows)
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error):
+                    raise
+                reason = str(error).splitlines()[0]
+            # out of the handler, because the error holds on to the tensors of the attempt
+            clear_device_cache(garbage_collection=True)
+            if self.rows == 1:
+                raise CourseError(
+                    f"out of memory: not even one rollout fits ({reason}). Take a smaller model, fewer max_new_tokens or shorter "
+                    "prompts, or fewer blocks to train (model.num_layers_unfrozen)."
+                )
+            self.rows //= 2
+            warnings.warn(
+                f"out of memory with {2 * self.rows} rollouts at a time: going on with {self.rows}, which {self.what} takes "
+                f"longer for and nothing else. To begin so next time: {self.setting}={self.rows}.",
+                stacklevel=2,
+            )
