@@ -16,4 +16,5 @@ from helpers.exercises.reward import (
     check_robust_keywords,
     check_suspects,
 )
+from helpers.exercises.scale import check_accumulate, check_cost, check_memory
 from helpers.exercises.train import check_diagnosis, check_kl, check_token_rewards
