@@ -10,33 +10,44 @@ Not DistributedDataParallel: it adds up gradients where a model's `forward` is c
 In one process every function here does nothing, or the plain thing.
 """
 
+import atexit
+import os
 import random
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedType, broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 
 from helpers.errors import CourseError
 
-DATA_PARALLEL = {DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU}
-DATA_PARALLEL |= {DistributedType.MULTI_XPU, DistributedType.MULTI_NPU}
+
+def state() -> PartialState:
+    """What accelerate knows of the processes. PartialState by itself overlooks ACCELERATE_USE_CPU, and processes on a CPU."""
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or (several and not torch.accelerator.is_available())
+    return PartialState(cpu=on_cpu)
 
 
 def count() -> int:
     """How many processes there are."""
-    return PartialState().num_processes
+    return state().num_processes
+
+
+def device() -> torch.device:
+    """This process's device, with its number where there are several."""
+    return state().device
 
 
 def is_main() -> bool:
     """Whether this is the process that writes and shows; of several, only one is."""
-    return PartialState().is_main_process
+    return state().is_main_process
 
 
 def shard(rows: int) -> slice:
     """Which of `rows` rows are this process's: neighbours, so that the shares in the order of the processes are all rows."""
-    number, processes = PartialState().process_index, count()
+    number, processes = state().process_index, count()
     return slice(rows * number // processes, rows * (number + 1) // processes)
 
 
@@ -80,7 +91,7 @@ def add_up(tensors: list[torch.Tensor]) -> None:
 
 def total(sums: dict[str, float]) -> dict[str, float]:
     """Each number added up over the processes."""
-    values = torch.tensor(list(sums.values()), device=PartialState().device)
+    values = torch.tensor(list(sums.values()), device=device())
     add_up([values])
     return sums if count() == 1 else dict(zip(sums, values.tolist(), strict=True))
 
@@ -89,7 +100,7 @@ def any_of(flag: bool) -> bool:
     """Whether `flag` is true in some process."""
     if count() == 1:
         return flag
-    votes = torch.tensor([float(flag)], device=PartialState().device)
+    votes = torch.tensor([float(flag)], device=device())
     torch.distributed.all_reduce(votes)
     return bool(votes.item())
 
@@ -112,27 +123,56 @@ def own_random_numbers():
     if count() == 1:
         yield
         return
-    seed = int(torch.randint(2**31, ())) + PartialState().process_index
+    seed = int(torch.randint(2**31, ())) + state().process_index
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
 
 
-def refuse_other_kinds(accelerator: Accelerator) -> None:
-    """Refuse what would train something else than it says.
+def check_launch() -> None:
+    """Before an Accelerator is made: refuse what would train something else than it says.
 
     Raises:
-        CourseError: the model is to be sharded (FSDP, DeepSpeed and others), or accelerate to accumulate gradients.
+        CourseError: the model is to be sharded (FSDP, DeepSpeed, Megatron-LM), or processes that were started together would
+            not know of each other, each train by itself and write over the others.
     """
-    kind = accelerator.distributed_type
-    if kind not in DATA_PARALLEL:
+    for kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if parse_flag_from_env(f"ACCELERATE_USE_{kind}"):
+            raise CourseError(
+                f"accelerate was told to use {kind}, which splits a model over the GPUs. PPO here keeps a whole model on each (data "
+                "parallel): launch with `accelerate launch --config_file configs/two_gpus.yaml`. Where memory is short, lower "
+                "train.minibatch_size (gradient accumulation) or model.num_layers_unfrozen."
+            )
+    # `accelerate launch --cpu` leaves an address for others to meet at, and starts none (accelerate/utils/launch.py,
+    # prepare_simple_launcher_cmd_env)
+    if (
+        parse_flag_from_env("ACCELERATE_USE_CPU")
+        and "MASTER_PORT" in os.environ
+        and "WORLD_SIZE" not in os.environ
+    ):
         raise CourseError(
-            f"accelerate was told to use {kind.value}, which splits a model over the GPUs. PPO here keeps a whole model on each "
-            "(data parallel): launch with `accelerate launch --config_file configs/two_gpus.yaml -m helpers train ...`. Where "
-            "memory is short, lower train.minibatch_size (gradient accumulation) or model.num_layers_unfrozen."
+            "`accelerate launch --cpu` starts one process, whatever --num_processes says. For several on a CPU put "
+            "`ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes N` in its place; for one leave "
+            "--num_processes out."
         )
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if started > count():
+        raise CourseError(
+            f"{started} processes were started, and accelerate runs each by itself. With a GPU for each they find each other; on a "
+            "CPU set ACCELERATE_USE_CPU=true, and make no PartialState() before training starts."
+        )
+
+
+def join(accelerator: Accelerator) -> None:
+    """After an Accelerator is made: see that the processes part in good order at exit.
+
+    Raises:
+        CourseError: accelerate is to accumulate gradients, which here would only make them smaller.
+    """
     if accelerator.gradient_accumulation_steps != 1:
         raise CourseError(
             f"accelerate was told gradient_accumulation_steps={accelerator.gradient_accumulation_steps}. Leave it at 1 and set "
             "train.minibatch_size instead: gradients then accumulate over the micro-batches of a batch."
         )
+    if count() > 1:
+        atexit.register(state().destroy_process_group)  # else gloo may abort when another process ends first

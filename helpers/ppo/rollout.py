@@ -180,12 +180,10 @@ class Sampler:
         ]:
             self.seconds[phase] += seconds
         if processes.count() > 1:
-            batch = batch.to("cpu")  # a tensor that is sent keeps the number of its GPU, which is another process's
+            batch = batch.to("cpu")  # a tensor that is sent remembers its GPU, which is another process's
         return batch, {"samples": samples, "prompts": texts, "outputs": outputs, **metadata}
 
-    def sample(
-        self, query: Tensor, query_mask: Tensor, settings: dict, whole: int, share: slice
-    ) -> Sampled:
+    def sample(self, query: Tensor, query_mask: Tensor, settings: dict, whole: int, share: slice) -> Sampled:
         """One continuation per prompt: by `generate.sample`, or by transformers where a setting asks for more than it knows.
 
         The prompts are the rows `share` of `whole`; numbers are drawn for all of them, the same in every process.

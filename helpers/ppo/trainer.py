@@ -30,9 +30,10 @@ class PPOTrainer(Run):
         self.kl_coef = float(config.method.init_kl_coef)
         self.score_moments = (0, 0.0, 0.0)  # count, mean, sum of squared deviations
         self.ref_std = config.method.ref_std
+        processes.check_launch()
         # split_batches: the scheduler counts optimizer steps, however many processes take them
         self.accelerator = Accelerator(dataloader_config=DataLoaderConfiguration(split_batches=True))
-        processes.refuse_other_kinds(self.accelerator)
+        processes.join(self.accelerator)
         self.tokenizer = load_tokenizer(config)
         policy = load_policy(config)
         if self.accelerator.mixed_precision == "fp16" and self.accelerator.device.type == "cpu":
