@@ -49,7 +49,7 @@ if __name__ == "__main__":
         metric_fn=lengths,
         changes=json.loads(sys.argv[2]),
         listeners=listeners,
-        prompts=PROMPTS * 3,
+        prompts=[*PROMPTS * 3, PROMPTS[0]],
     )
     trainer.save_pretrained(FOLDER / "model")
     (FOLDER / f"history_{NUMBER}.json").write_text(json.dumps(without_times(trainer.history)))

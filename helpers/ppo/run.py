@@ -156,7 +156,7 @@ class Run:
         device = self.accelerator.device
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        with torch.no_grad(), self.accelerator.autocast():
+        with torch.no_grad(), self.accelerator.autocast(), processes.own_random_numbers():
             return self.policy.base_model.generate(
                 input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), **settings
             )
