@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return args.command(args) or 0
     except CourseError as error:
+        let_the_main_process_speak()
         print(f"\n{error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
@@ -34,6 +35,15 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return 130
+
+
+def let_the_main_process_speak() -> None:
+    """Of several processes that met the same error one is to say so; the launcher ends the others when it does.
+
+    The first to end would silence the rest, so the others wait, and speak where the main process had nothing to say.
+    """
+    if int(os.environ.get("RANK", 0)):
+        time.sleep(10)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -108,15 +108,16 @@ def start(seed: int = 0) -> Course:
     out = make_out(scale)
     quiet()
 
-    import accelerate
     import transformers
 
     from helpers import engine
+    from helpers.ppo import processes
 
     models = find_models(scale, assets)
+    process = processes.state()
     here = Course(
         scale=scale,
-        device=accelerate.PartialState().device.type,
+        device=process.device.type,
         engine=engine.describe(),
         base_model=models[0],
         finetuned_model=models[1],
@@ -129,7 +130,10 @@ def start(seed: int = 0) -> Course:
     parts = [f"Scale {here.scale}", here.device, here.engine, f"results in {here.show_path(here.out)}"]
     if here.budget != 1:
         parts.append(f"budget {here.budget:g}")
-    print(" · ".join(parts))
+    if process.num_processes > 1:
+        parts.append(f"{process.num_processes} processes")
+    if process.is_main_process:
+        print(" · ".join(parts))
     return here
 
 

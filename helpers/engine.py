@@ -49,9 +49,10 @@ def train(*args, **kwargs):
     """Train with live progress; the arguments are those of `helpers.ppo.train.train`, whichever engine trains."""
     # torch and matplotlib load when training starts, not when a notebook opens
     from helpers.monitor import Monitor
+    from helpers.ppo import processes
 
     if uses_trlx():
         from helpers.trlx_bridge import train as run
     else:
         from helpers.ppo.train import train as run
-    return run(*args, listeners=[Monitor()], **kwargs)
+    return run(*args, listeners=[Monitor()] if processes.is_main() else [], **kwargs)

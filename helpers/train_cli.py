@@ -1,5 +1,6 @@
 """RLHF without a notebook: `python -m helpers train --config FILE --prompts FILE --reward MODEL`."""
 
+import warnings
 from pathlib import Path
 
 from helpers import course
@@ -12,9 +13,16 @@ def main(
     """Train as `config` says on one prompt a line, rewarded by P(POSITIVE) of the classifier `reward`.
 
     The last tenth of the prompts (64 at most, one at least) is held out. Returns the folder of the tuned model.
+    Under `accelerate launch` each process trains on its GPU, and the main one writes and prints.
     """
+    from helpers.ppo import processes
+
+    processes.check_launch()
     here = course.start()
     from helpers.engine import TRLConfig, train
+
+    if not processes.is_main():
+        warnings.simplefilter("ignore")  # the main process gives them
 
     settings = TRLConfig.load_yaml(config)
     texts = read_prompts(prompts)
@@ -24,14 +32,15 @@ def main(
             f"{prompts} has {len(texts)} prompt: at least 2 are needed, one of them to evaluate on"
         )
     trainer = train(
-        reward_fn=load_reward(reward, here.device),
+        reward_fn=load_reward(reward, processes.device()),
         prompts=texts[:-held_out],
         eval_prompts=texts[-held_out:],
         config=settings,
         minutes=minutes,
     )
     folder = trainer.save_pretrained(out or here.out / "train" / "model")
-    print(f"The tuned model is in {here.show_path(folder)}.")
+    if processes.is_main():
+        print(f"The tuned model is in {here.show_path(folder)}.")
     return folder
 
 

@@ -12,6 +12,7 @@ which a run meets it, with the place that mends it:
 6. evaluation that draws other samples each time and has no KL      Run.evaluate
 7. saves that load as random weights                                Run.save_pretrained
 8. checkpoints that cannot be written, and begin again at step 0    CourseTrainer.learn, Run.save_checkpoint_if_due
+9. several processes: a model that trlX cannot use once wrapped     CourseTrainer.get_arch, step_together
 
 "Until" says at each place how to see that trlX no longer needs it. `python -m helpers trlx` installs the commit this was tried
 with.
@@ -19,17 +20,18 @@ with.
 
 import logging
 import warnings
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from accelerate.tracking import GeneralTracker
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 from transformers import BatchEncoding
 
 from helpers.errors import CourseError
-from helpers.ppo import loss
+from helpers.ppo import loss, processes
 from helpers.ppo.config import TRLConfig, check, default_ppo_config
 from helpers.ppo.load import load_policy, load_tokenizer, make_optimizer, make_scheduler
 from helpers.ppo.policy import Policy, hidden_states
@@ -130,23 +132,6 @@ class PolicyForTrlx(nn.Module):
         return self.base_model.generate(*args, **kwargs)
 
 
-class HistoryTracker(GeneralTracker):
-    """Where Accelerate would send trlX's numbers to wandb, this one hands them to `record`."""
-
-    name = "history"
-    requires_logging_directory = False
-    tracker = None
-
-    def __init__(self, record):
-        super().__init__()
-        self.record = record
-
-    def store_init_configuration(self, values): ...
-
-    def log(self, values, step=None, **kwargs):
-        self.record(values)
-
-
 @register_trainer
 class CourseTrainer(Run, AcceleratePPOTrainer):
     """trlX's PPO trainer; what `Run` defines (evaluate, generate, save_pretrained) comes before trlX's.
@@ -162,11 +147,14 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
     ):
         self.iter_count = self.resumed_at = self.micro_batches = 0
         self.learning = False
-        super().__init__(config, reward_fn=self.judge, stop_sequences=stop_sequences)
+        with nccl_on_a_cpu():
+            super().__init__(config, reward_fn=self.judge, stop_sequences=stop_sequences)
         config.train.trainer_kwargs = {}  # read by now, and nothing that a checkpoint could hold
-        if self.accelerator.num_processes > 1:
-            raise CourseError("the bridge to trlX runs in one process; start it without `accelerate launch`")
-        self.accelerator.trackers.append(HistoryTracker(self.record))
+        processes.join(self.accelerator)
+        self.opt.step = partial(self.step_together, self.opt.step)
+        self.scheduler.split_batches = True  # it counts optimizer steps, however many processes take them
+        # where Accelerate would send trlX's numbers to wandb, from the main process alone
+        self.accelerator.log = lambda stats, step=None: self.record(stats)
         # trlX's own has a made-up <sep>, which would be saved with the model
         self.tokenizer = load_tokenizer(config)
         self.scores, self.outputs = [], []  # of this round's rollouts
@@ -183,7 +171,13 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         """The model, loaded by transformers. trlX looks for pytorch_model.bin and, finding none, asks the hub.
 
         Until: `trlx.train` starts from a folder with model.safetensors alone.
+
+        Of several processes trlX seeds each otherwise, and has accelerate wrap the model, which hides `forward_hydra` and the
+        rest. Ours start with the same value head, unwrapped; `step_together` adds up what they learn.
+        Until: trlX's PPO trains in two processes without DeepSpeed.
         """
+        self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
+        processes.share_random_state()
         self.policy = load_policy(config)
         return PolicyForTrlx(self.policy)
 
@@ -197,6 +191,14 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
                         "starts from just that). Give prompts of ordinary words, or set RLHF_ENGINE=builtin."
                     )
 
+    def step_together(self, step) -> None:
+        """An optimizer step on the mean of the processes' gradients, as DistributedDataParallel has it."""
+        gradients = [p.grad for p in self.policy.trainable().values() if p.grad is not None]
+        processes.add_up(gradients)
+        for gradient in gradients:
+            gradient /= processes.count()
+        step()
+
     def setup_optimizer(self):
         """torch's, as trlX makes it; but what does not fit is said in words."""
         return make_optimizer(self.config, self.policy.trainable().values())
@@ -209,6 +211,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
 
         Until: a resumed trlX run ends with the history of a run that was never interrupted.
         """
+        processes.share_random_state()
         with self.told():
             if self.resume():
                 self.resumed_at = self.step
@@ -247,13 +250,20 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         """trlX's sampling of one round, and its row in the history."""
         self.scores, self.outputs, self.model.ref_logprobs = [], [], []
         self.prompt_iterator = self.prompt_batches(num_rollouts)
-        super().make_experience(num_rollouts, self.step)
+        with nccl_on_a_cpu():
+            super().make_experience(num_rollouts, self.step)
+        processes.share_random_state()
+        kl, lengths = (
+            torch.cat(parts)
+            for parts in zip(*processes.gather(self.kl_of_rollouts), strict=True)  # each has its own
+        )
+        # the main process has judged them all
+        self.scores, self.outputs = processes.on_main(lambda: (self.scores, self.outputs))
         if not any(self.outputs):
             raise CourseError(
                 "every sample of this round is empty: the policy ends its texts at once. Does the reward pay for silence, or do "
                 "stop_sequences cut everything? gen_kwargs=dict(min_new_tokens=1) forbids an early end."
             )
-        kl, lengths = self.kl_of_rollouts()
         scores = torch.tensor(self.scores)
         self.history.rounds.append(
             round_row(self.step, scores, kl, self.kl_coef, lengths, self.outputs, self.seconds)
@@ -261,11 +271,13 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         self.tell("progress")
 
     def prompt_batches(self, count: int):
-        """Prompts for `count` rollouts, in the batches that trlX's own data loader gives."""
+        """Prompts for `count` rollouts, in the batches that trlX's own data loader gives; to each process its share."""
         for start in range(0, count, self.config.method.chunk_size):
-            size = min(self.config.method.chunk_size, count - start)
+            size = min(self.config.method.chunk_size, count - start) * processes.count()
             ids, mask, metadata = self.prompts.batch(self.prompts.deal(size))
-            yield BatchEncoding({"input_ids": ids, "attention_mask": mask, **metadata})
+            share = processes.shard(size)
+            metadata = {name: values[share] for name, values in metadata.items()}
+            yield BatchEncoding({"input_ids": ids[share], "attention_mask": mask[share], **metadata})
 
     def judge(self, samples, prompts, outputs, tokenizer, **metadata):
         """The reward function, its answer checked, on text without the EOS that trlX shows it in training only.
@@ -281,7 +293,8 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         self.refuse_to_scale_by_nothing(totals)
         self.scores += totals
         self.outputs += outputs
-        self.tell("progress")
+        if processes.count() == 1:  # of several trlX asks only the main one, and stopping takes all
+            self.tell("progress")
         # trlX has no place for more rewards than tokens: the last token gets the rest
         if isinstance(given[0], list):
             given = [fold(rewards, max(1, len(ids))) for rewards, ids in zip(given, tokens, strict=True)]
@@ -337,7 +350,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         if "time/rollout_generate" in stats:
             chunks = -(-self.config.method.num_rollouts // self.config.method.chunk_size)
             sample, judged, whole = (
-                chunks * stats[f"time/rollout_{part}"] for part in ("generate", "score", "time")
+                chunks * stats.get(f"time/rollout_{part}", 0.0) for part in ("generate", "score", "time")
             )
             self.seconds = {"sample": sample, "score": judged, "forward": whole - sample - judged}
         if "losses/total_loss" in stats:
@@ -348,7 +361,8 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
             names |= dict(approx_kl="policy/approx_kl")
             # trlX divides by the micro-batches of a whole batch, also where the last batch has fewer
             share = self.num_mb / max(1, self.micro_batches)
-            means = {name: share * stats[theirs] for name, theirs in names.items()}
+            sums = processes.total({name: share * stats[theirs] for name, theirs in names.items()})
+            means = {name: value / processes.count() for name, value in sums.items()}
             self.history.updates.append({"step": self.step, **means, "lr": self.lr})
             self.micro_batches = 0
             self.tell("progress")
@@ -393,6 +407,31 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         )
 
 
+@contextmanager
+def nccl_on_a_cpu():
+    """Inside, gloo takes two calls of trlX's that only NCCL knows: a barrier with a device, and a reduction to the mean.
+
+    Until: trlX's PPO starts in two processes on a CPU.
+    """
+    distributed = torch.distributed
+    if not distributed.is_initialized() or distributed.get_backend() != "gloo":
+        yield
+        return
+    barrier, all_reduce = distributed.barrier, distributed.all_reduce
+
+    def all_reduce_or_mean(tensor, op=distributed.ReduceOp.SUM, *args, **kwargs):
+        if op != distributed.ReduceOp.AVG:
+            return all_reduce(tensor, op, *args, **kwargs)
+        all_reduce(tensor)
+        tensor /= distributed.get_world_size()
+
+    distributed.barrier, distributed.all_reduce = lambda **kwargs: barrier(), all_reduce_or_mean
+    try:
+        yield
+    finally:
+        distributed.barrier, distributed.all_reduce = barrier, all_reduce
+
+
 def fold(rewards: list[float], tokens: int) -> list[float]:
     """At most one reward per token, what exceeds them added to the last."""
     return (
@@ -423,6 +462,7 @@ def train(
     if model_path:
         config = config.evolve(model=dict(model_path=model_path))
     check(config)
+    processes.check_launch()
     settings = settings_for_trlx(config)
     settings["train"]["trainer_kwargs"] = dict(
         prompts=prompts, eval_prompts=eval_prompts, listeners=listeners, minutes=minutes

@@ -14,7 +14,8 @@ def test_one_run_per_beta(monkeypatch):
     runs, samples = record.kl_lab(course.start()).values()
     assert list(runs.columns) == ["beta", "step", "reward", "kl"]
     assert list(samples.columns) == ["beta", "prompt", "output", "reward"]
-    assert runs[runs["step"] == 0].drop(columns="beta").drop_duplicates()["kl"].tolist() == [0]
+    at_first = runs[runs["step"] == 0].drop(columns="beta").drop_duplicates()["kl"]
+    assert len(at_first) == 1 and abs(at_first.item()) < 1e-4  # the rounding of float32
     for table, rows in [(runs, 3), (samples, record.SAMPLES)]:
         assert table.groupby("beta").size().to_dict() == {0.0: rows, 0.1: rows}
     prompts = samples.groupby("beta")["prompt"].apply(list)
@@ -33,7 +34,7 @@ def test_one_run_per_reward_model(monkeypatch):
         (10, 1): [0, 1, 2],
     }
     assert samples.groupby(["ratings", "draw"]).size().tolist() == [record.SAMPLES] * 2
-    assert runs[runs["step"] == 0]["kl"].tolist() == [0, 0] and runs["gold"].between(0, 1).all()
+    assert runs[runs["step"] == 0]["kl"].abs().max() < 1e-4 and runs["gold"].between(0, 1).all()
     first, second = (runs[runs["draw"] == draw].drop(columns="draw") for draw in (0, 1))
     assert first["proxy"].tolist() != second["proxy"].tolist()
 

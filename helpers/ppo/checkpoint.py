@@ -17,15 +17,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from helpers.errors import CourseError
+from helpers.ppo import processes
 
 
 def write_folder(folder: Path, write) -> Path:
-    """Make `folder` by `write(temporary folder)`: it appears whole or not at all.
+    """Make `folder` by `write(temporary folder)`: it appears whole or not at all. Of several processes the main one writes.
 
     Raises:
         CourseError: the disk is full or cannot be written; what was there before is still there.
     """
-    folder = Path(folder)
+    return processes.on_main(lambda: write_whole(Path(folder), write))
+
+
+def write_whole(folder: Path, write) -> Path:
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         shutil.rmtree(temporary, ignore_errors=True)

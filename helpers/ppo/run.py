@@ -11,7 +11,7 @@ import torch
 from accelerate.utils import set_seed
 
 from helpers.errors import CourseError
-from helpers.ppo import checkpoint
+from helpers.ppo import checkpoint, processes
 from helpers.ppo.config import REAL_TRLX, TRLConfig
 from helpers.ppo.load import context_limit
 from helpers.ppo.rollout import PromptSet, Sampler, distinct_share, join
@@ -66,9 +66,9 @@ class Run:
         self.eval_samples: list[dict] = []
         limit = context_limit(self.config, self.policy)
         if prompts is None:
-            prompts = [self.tokenizer.bos_token] * train.batch_size
+            prompts = [self.tokenizer.bos_token] * (train.batch_size * processes.count())
         if eval_prompts is None:
-            eval_prompts = prompts[: train.batch_size]
+            eval_prompts = prompts[: train.batch_size * processes.count()]
         self.prompts = PromptSet(prompts, self.tokenizer, limit, "prompts")
         self.eval_prompts = PromptSet(eval_prompts, self.tokenizer, limit, "eval_prompts")
         checkpoint.check_disk(train.checkpoint_dir, checkpoint_bytes(self.policy))
@@ -115,8 +115,9 @@ class Run:
         metrics: dict[str, list[float]] = {}
         with self.random_state_kept():
             set_seed(self.config.train.seed)
-            for start in range(0, len(self.eval_prompts), self.config.method.chunk_size):
-                stop = min(start + self.config.method.chunk_size, len(self.eval_prompts))
+            chunk = self.config.method.chunk_size * processes.count()
+            for start in range(0, len(self.eval_prompts), chunk):
+                stop = min(start + chunk, len(self.eval_prompts))
                 part, texts = self.sampler.rollouts(
                     self.eval_prompts, list(range(start, stop)), evaluation=True
                 )
@@ -125,11 +126,8 @@ class Run:
                     texts["prompts"], texts["outputs"], part.total_scores().tolist(), strict=True
                 ):
                     rows.append({"prompt": prompt, "output": output, "reward": reward})
-                if self.metric_fn:
-                    for name, values in call_with_accepted(
-                        self.metric_fn, **texts, tokenizer=self.tokenizer
-                    ).items():
-                        metrics.setdefault(name, []).extend(torch.as_tensor(values).reshape(-1).tolist())
+                for name, values in self.measure(texts):
+                    metrics.setdefault(name, []).extend(values)
         rollouts = join(parts)
         self.eval_samples = rows
         self.evaluation_seconds = time.monotonic() - began
@@ -140,6 +138,20 @@ class Run:
             "distinct": distinct_share([row["output"] for row in rows]),
             **{f"metrics/{name}": sum(values) / len(values) for name, values in metrics.items()},
         }
+
+    def measure(self, texts: dict) -> list[tuple[str, list[float]]]:
+        """What `metric_fn` says of these texts, by name; each process asks it about its share."""
+        share = {name: rows[processes.shard(len(rows))] for name, rows in texts.items()}
+        if not self.metric_fn:
+            return []
+
+        def measured() -> list[tuple[str, list[float]]]:
+            if not share["samples"]:
+                return []
+            found = call_with_accepted(self.metric_fn, **share, tokenizer=self.tokenizer)
+            return [(name, torch.as_tensor(values).reshape(-1).tolist()) for name, values in found.items()]
+
+        return [row for part in processes.gather(measured) for row in part]
 
     def record_evaluation(self, results: dict) -> None:
         """Add what `evaluate` found to the history, and keep the model if it is the best so far."""
@@ -155,7 +167,7 @@ class Run:
         device = self.accelerator.device
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        with torch.no_grad(), self.accelerator.autocast():
+        with torch.no_grad(), self.accelerator.autocast(), processes.own_random_numbers():
             return self.policy.base_model.generate(
                 input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), **settings
             )
@@ -182,6 +194,7 @@ class Run:
         self.round_began = now
         needed = self.round_seconds + self.evaluation_seconds
         over = self.minutes is not None and now + needed > self.began + 60 * self.minutes
+        over = processes.any_of(over)
         self.save_checkpoint_if_due(over)
         if over and self.step < self.total_steps:
             raise Stopped
@@ -233,7 +246,7 @@ class Run:
     def tell(self, event: str) -> None:
         for listener in self.listeners:
             getattr(listener, event)(self)
-        if self.stopping and event == "progress":
+        if event == "progress" and processes.any_of(self.stopping):
             self.stopping = False
             raise Stopped
 

@@ -5,9 +5,10 @@ import time
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DataLoaderConfiguration
 
 from helpers.errors import CourseError
-from helpers.ppo import loss
+from helpers.ppo import loss, processes
 from helpers.ppo.config import check
 from helpers.ppo.load import load_policy, load_tokenizer, make_optimizer, make_scheduler
 from helpers.ppo.memory import Fitting
@@ -39,10 +40,11 @@ class PPOTrainer(Run):
         self.kl_coef = float(config.method.init_kl_coef)
         self.score_moments = (0, 0.0, 0.0)  # count, mean, sum of squared deviations
         self.ref_std = config.method.ref_std
+        processes.check_launch()
         AcceleratorState._reset_state()  # else the precision of this kernel's first run would be that of all
-        self.accelerator = Accelerator()
-        if self.accelerator.num_processes > 1:
-            raise CourseError("this engine runs in one process; start it without `accelerate launch`")
+        # split_batches: the scheduler counts optimizer steps, however many processes take them
+        self.accelerator = Accelerator(dataloader_config=DataLoaderConfiguration(split_batches=True))
+        processes.join(self.accelerator)
         self.tokenizer = load_tokenizer(config)
         policy = load_policy(config)
         if self.accelerator.mixed_precision == "fp16" and self.accelerator.device.type == "cpu":
@@ -51,7 +53,9 @@ class PPOTrainer(Run):
             policy.store_frozen_in(HALF[self.accelerator.mixed_precision])
         optimizer = make_optimizer(config, policy.trainable().values())
         scheduler = make_scheduler(config, optimizer)
-        self.policy, self.optimizer, self.scheduler = self.accelerator.prepare(policy, optimizer, scheduler)
+        # evaluation_mode: on its device and in its precision, but not wrapped (processes.py says why)
+        self.policy = self.accelerator.prepare_model(policy, evaluation_mode=True)
+        self.optimizer, self.scheduler = self.accelerator.prepare(optimizer, scheduler)
         train = config.train
         self.updating = Fitting(train.minibatch_size or train.batch_size, "an update", "train.minibatch_size")
         self.prepare(reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners, minutes)
@@ -74,12 +78,15 @@ class PPOTrainer(Run):
             self.policy.float()  # `trainer.model` is a reader's to call, without autocast
 
     def collect(self) -> Rollouts:
-        """One round of rollouts, and its row in the history."""
-        method = self.config.method
+        """One round of rollouts, those of all processes, and its row in the history."""
+        wanted, chunk = (
+            number * processes.count()
+            for number in (self.config.method.num_rollouts, self.config.method.chunk_size)
+        )
         self.sampler.seconds = dict.fromkeys(self.sampler.seconds, 0.0)
         parts, outputs = [], []
-        while (have := sum(map(len, parts))) < method.num_rollouts:
-            count = min(method.chunk_size, method.num_rollouts - have)
+        while (have := sum(map(len, parts))) < wanted:
+            count = min(chunk, wanted - have)
             part, texts = self.sampler.rollouts(self.prompts, self.prompts.deal(count))
             parts.append(part)
             outputs += texts["outputs"]
@@ -95,13 +102,14 @@ class PPOTrainer(Run):
     def update(self, rollouts: Rollouts) -> None:
         """`ppo_epochs` passes over the rollouts, one optimizer step per batch."""
         method, train = self.config.method, self.config.train
+        batch_size = train.batch_size * processes.count()
         rewards = loss.token_rewards(self.scale(rollouts.scores), rollouts.kl(), self.kl_coef, rollouts.mask)
         advantages, returns = loss.advantages_and_returns(
             rewards, rollouts.values, rollouts.mask, method.gamma, method.lam
         )
         for _ in range(method.ppo_epochs):
             order = torch.randperm(len(rollouts), device="cpu").to(rewards.device)
-            for batch in order.split(train.batch_size):
+            for batch in order.split(batch_size):
                 whitened = loss.masked_whiten(advantages[batch], rollouts.mask[batch])
                 began = time.perf_counter()
                 row = self.optimizer_step(rollouts.rows(batch), whitened, returns[batch])
@@ -113,14 +121,18 @@ class PPOTrainer(Run):
                 if self.step >= self.total_steps:
                     return
             kl = self.history.rounds[-1]["kl"]
-            self.kl_coef = loss.next_kl_coef(
-                self.kl_coef, kl, method.target, method.horizon, train.batch_size
-            )
+            self.kl_coef = loss.next_kl_coef(self.kl_coef, kl, method.target, method.horizon, batch_size)
 
     def optimizer_step(self, batch: Rollouts, advantages, returns) -> dict:
-        """One step on one batch; its row for the history."""
+        """One step on one batch; its row for the history.
+
+        Each process learns from its share. Dividing by the tokens of the whole batch makes the sum of the gradients its mean.
+        """
         tokens = batch.mask.sum()
-        totals = self.updating.run(lambda rows: self.gradients(batch, advantages, returns, rows))
+        share = processes.shard(len(batch))
+        own = (batch.rows(share), advantages[share], returns[share])
+        totals = processes.total(self.updating.run(lambda rows: self.gradients(*own, tokens, rows)))
+        processes.add_up([p.grad for p in self.policy.trainable().values() if p.grad is not None])
         self.optimizer.step()
         lr = self.scheduler.get_last_lr()[0]
         self.scheduler.step()
@@ -131,10 +143,9 @@ class PPOTrainer(Run):
             "lr": lr,
         }
 
-    def gradients(self, batch: Rollouts, advantages, returns, rows: int) -> dict[str, float]:
-        """The gradients of a batch's mean loss, added up over micro-batches of `rows`; sums to report."""
+    def gradients(self, batch: Rollouts, advantages, returns, tokens, rows: int) -> dict[str, float]:
+        """The gradients of the loss divided by `tokens`, added up over micro-batches of `rows`; sums to report."""
         self.optimizer.zero_grad()
-        tokens = batch.mask.sum()
         totals: dict[str, float] = {}
         for micro in self.micro_batches(batch, rows):
             objective, sums = self.losses(batch.rows(micro), advantages[micro], returns[micro])

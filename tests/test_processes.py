@@ -1,0 +1,223 @@
+"""Several processes, two here on the CPU (gloo): the same run as one process with twice the batch, each thing done once."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from common import ROOT, TRLX_COMMAND
+from ppo_run import PROMPTS, small_config
+from transformers import AutoModelForCausalLM
+
+from helpers import trlx_install
+from helpers.ppo import processes
+from helpers.tiny import TINY
+
+HERE = Path(__file__).parent
+TOLERANCE = 1e-4
+CONFIG = ROOT / "configs" / "two_gpus.yaml"
+ONE, TWO = (
+    ["torch.distributed.run", "--nproc_per_node=1"],
+    ["accelerate.commands.launch", "--config_file", CONFIG],
+)
+
+
+def run(folder, changes, launcher=TWO, **env) -> subprocess.CompletedProcess:
+    folder.mkdir(exist_ok=True)
+    paths = f"{ROOT}{os.pathsep}{HERE}"
+    return subprocess.run(
+        [sys.executable, "-m", *launcher, HERE / "processes_run.py", folder, json.dumps(changes)],
+        env=os.environ | dict(PYTHONPATH=paths, ACCELERATE_USE_CPU="true", OMP_NUM_THREADS="1") | env,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def finished(*arguments, **env) -> list[dict]:
+    """What each process left of a run that must end well."""
+    done = run(*arguments, **env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(path.read_text()) for path in sorted(arguments[0].glob("process_*.json"))]
+
+
+def need_trlx():
+    if not trlx_install.installed():
+        pytest.skip(f"trlX is not installed here: {TRLX_COMMAND}")
+
+
+def twice(changes: dict) -> dict:
+    """The settings of one process that does what two do with `changes`."""
+    sizes = dict(train=dict(batch_size=8), method=dict(num_rollouts=16, chunk_size=8))
+    doubled = {section: dict(values) for section, values in changes.items()}
+    for section, names in [
+        ("train", ("batch_size", "minibatch_size")),
+        ("method", ("num_rollouts", "chunk_size")),
+    ]:
+        values = sizes[section] | changes.get(section, {})
+        doubled[section] = values | {name: 2 * values[name] for name in names if name in values}
+    return doubled
+
+
+def assert_close(found: dict, expected: dict) -> None:
+    """Two histories with every number within 1e-4."""
+    assert found.keys() == expected.keys()
+    for kind in expected:
+        assert len(found[kind]) == len(expected[kind]) > 0
+        for ours, theirs in zip(found[kind], expected[kind], strict=True):
+            assert ours == pytest.approx(theirs, abs=TOLERANCE), kind
+
+
+GREEDY = dict(do_sample=False, min_new_tokens=8)
+RUNS = {
+    "plain": ("builtin", {}),
+    # gradient accumulation; chunks and batches that do not come out even; everything that has a memory
+    "uneven": (
+        "builtin",
+        dict(
+            train=dict(batch_size=6, minibatch_size=2, total_steps=12),
+            method=dict(num_rollouts=16, chunk_size=5, scale_reward="running", target=0.5, horizon=100),
+            optimizer=dict(kwargs=dict(lr=2e-3)),
+            scheduler=dict(kwargs=dict(T_max=24)),
+        ),
+    ),
+    # trlX permutes each process's rollouts by itself and whitens micro-batches: equal where a batch is the whole round
+    "whole rounds": ("trlx", dict(method=dict(num_rollouts=8, gen_kwargs=GREEDY))),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_are_one_with_twice_the_batch(tmp_path, name):
+    engine, changes = RUNS[name]
+    if engine == "trlx":
+        need_trlx()
+    first, second = finished(tmp_path / "two", changes, PPO_RUN_ENGINE=engine)
+    (alone,) = finished(tmp_path / "one", twice(changes), ONE, PPO_RUN_ENGINE=engine)
+    assert_close(first["history"], alone["history"])
+    assert first["history"] == second["history"]
+    assert len(first["history"]["updates"]) >= 8
+    assert first["history"]["rounds"][-1]["kl"] > 0.1  # it has learned something
+    # each sample is scored once, in one of the processes
+    assert Counter(first["scored"] + second["scored"]) == Counter(alone["scored"])
+    assert first["scored"] and second["scored"]
+    # the main process writes, and what it writes is whole
+    assert first["written"] == alone["written"] and first["written"][-1] == "model"
+    assert second["written"] == []
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "two" / "model").config.model_type == "gpt2"
+
+
+@pytest.mark.parametrize("engine", ["builtin", "trlx"])
+def test_killed_and_resumed_the_history_is_the_same(tmp_path, engine):
+    """A killed process takes the others with it; together they go on from the checkpoint."""
+    if engine == "trlx":
+        need_trlx()
+    longer = dict(train=dict(total_steps=12))
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    first, second = finished(whole, longer, PPO_RUN_ENGINE=engine)
+    assert run(torn, longer, PPO_RUN_ENGINE=engine, KILL_AT="6").returncode != 0
+    assert [path.name for path in torn.glob("checkpoints/checkpoint_*")] == ["checkpoint_04"]
+    longer["train"]["resume_from_checkpoint"] = str(torn / "checkpoints")
+    resumed = finished(torn, longer, PPO_RUN_ENGINE=engine)
+    assert resumed[0]["history"] == resumed[1]["history"] == first["history"] == second["history"]
+    assert len(resumed[0]["scored"]) < len(first["scored"])  # it did not start anew
+
+
+def test_an_error_in_one_process_ends_all(tmp_path):
+    done = run(tmp_path, {}, FAIL_AFTER="20")
+    assert done.returncode != 0
+    assert "process 1: the reward of sample" in done.stderr  # the main process says so
+    assert not list(tmp_path.glob("process_*.json"))
+
+
+def test_stopping_in_one_process_stops_all(tmp_path):
+    """Also where a reward function draws random numbers, more in one process than in the other."""
+    first, second = finished(tmp_path, {}, STOP_AT="6", NOISY="1")
+    assert first["history"] == second["history"]
+    assert [row["step"] for row in first["history"]["updates"]] == [1, 2, 3, 4, 5, 6]
+    assert first["history"]["evals"][-1]["step"] == 6
+
+
+@pytest.mark.parametrize("engine", ["builtin", "trlx"])
+def test_processes_draw_different_samples(tmp_path, engine):
+    """From one prompt, by transformers' own sampling, which takes its random numbers from torch."""
+    if engine == "trlx":
+        need_trlx()
+    changes = dict(method=dict(gen_kwargs=dict(repetition_penalty=1.01)), train=dict(total_steps=1))
+    first, second = finished(tmp_path, changes, PPO_RUN_ENGINE=engine, ONE_PROMPT="1")
+    assert first["history"] == second["history"]
+    assert first["history"]["rounds"][0]["distinct"] > 0.6
+
+
+def test_shares_are_all_rows_once(monkeypatch):
+    for count, rows in [(1, 5), (2, 5), (3, 2), (4, 16)]:
+        shares = []
+        for number in range(count):
+            state = SimpleNamespace(process_index=number, num_processes=count)
+            monkeypatch.setattr(processes, "state", lambda state=state: state)
+            shares += list(range(rows))[processes.shard(rows)]
+        assert shares == list(range(rows))
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    """The command line's, on a small run."""
+    config, prompts = tmp_path / "ppo.yml", tmp_path / "prompts.txt"
+    config.write_text(yaml.safe_dump(small_config(tmp_path / "ckpts").to_dict()))
+    prompts.write_text("\n".join(PROMPTS * 3))
+    given = ["--config", config, "--prompts", prompts, "--reward", TINY / "distilbert-reviews"]
+    return ["train", *given, "--out", tmp_path / "tuned"]
+
+
+@pytest.mark.parametrize("engine", ["builtin", "trlx"])
+def test_the_command_line_trains_in_two_processes(cli, arguments, tmp_path, engine):
+    if engine == "trlx":
+        need_trlx()
+    done = cli(*arguments, python=[sys.executable, "-m", *map(str, TWO)], RLHF_ENGINE=engine)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "2 processes" in done.stdout
+    for said_once in ("Scale tiny", "8 steps in", "The tuned model is in"):
+        assert done.stdout.count(said_once) == 1
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "tuned").config.model_type == "gpt2"
+
+
+def test_an_error_is_said_once(cli, arguments):
+    arguments[arguments.index("--prompts") + 1] = "none.txt"
+    done = cli(*arguments, python=[sys.executable, "-m", *map(str, TWO)])
+    assert done.returncode != 0
+    assert done.stderr.count("--prompts none.txt") == 1
+
+
+@pytest.mark.parametrize("name, kind", [("two_gpus", "MULTI_GPU"), ("fsdp", "FSDP"), ("zero2", "DEEPSPEED")])
+def test_configurations_load(name, kind):
+    config = load_config_from_file(str(ROOT / "configs" / f"{name}.yaml"))
+    assert (config.distributed_type, config.num_processes) == (kind, 2)
+
+
+def test_every_configuration_is_tested():
+    assert {path.stem for path in (ROOT / "configs").iterdir()} == {"two_gpus", "fsdp", "zero2"}
+
+
+def test_sharding_is_refused(cli, arguments):
+    launcher = ["accelerate.commands.launch", "--config_file", str(ROOT / "configs" / "fsdp.yaml")]
+    done = cli(*arguments, python=[sys.executable, "-m", *launcher])
+    assert done.returncode != 0
+    assert "told to use FSDP" in done.stderr and "configs/two_gpus.yaml" in done.stderr
+    done = cli(*arguments, ACCELERATE_USE_DEEPSPEED="true")  # as `accelerate launch` has it with zero2.yaml
+    assert done.returncode == 2
+    assert "told to use DEEPSPEED" in done.stderr
+
+
+def test_what_would_not_train_as_asked_is_refused(cli, arguments):
+    # what `accelerate launch --cpu --num_processes 2` gives its one process
+    done = cli(*arguments, ACCELERATE_USE_CPU="True", MASTER_ADDR="127.0.0.1", MASTER_PORT="29500")
+    assert done.returncode == 2
+    assert "starts one process" in done.stderr
+    done = cli(*arguments, ACCELERATE_GRADIENT_ACCUMULATION_STEPS="4")
+    assert done.returncode == 2
+    assert "set train.minibatch_size instead" in done.stderr
