@@ -14,7 +14,6 @@ table has medians. Compare rows of one table, not tables. helpers/floor.py says 
 `--seeds N` trains notebook 06's run with N seeds instead: how reliably it learns.
 """
 
-import dataclasses
 import functools
 import importlib.util
 import json
@@ -77,7 +76,7 @@ def measure(sizes=("tiny", "small"), repeats: int = 3, rounds: int | None = None
             raise CourseError(f"there is no size {size!r}: expected some of {', '.join(SIZES)}")
     if repeats < 1:
         raise CourseError(f"--repeats is {repeats}: expected at least 1")
-    missing = {"trlX": not_there("trlx"), "TRL RLOO": not_there("trl")}
+    missing = {name: not_there(package) for name, package in OPTIONAL.items()}
     rows = []
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
@@ -385,6 +384,7 @@ def rloo(task: dict, reward_fn, prompts) -> tuple:
     return model.eval(), watch, statistics.mean(lengths)
 
 
+OPTIONAL = {"trlX": "trlx", "TRL RLOO": "trl"}  # the package that each needs
 ENGINES = {"built-in": built_in, "built-in, plain": plain, "trlX": real_trlx, "TRL RLOO": rloo}
 
 
@@ -440,6 +440,7 @@ def gpt2_config(size: str) -> GPT2Config:
 def floors(runs: pd.DataFrame) -> dict[str, tuple[floor.Round, floor.Rates]]:
     """For each size: the round that the built-in PPO ran, and this machine's rates at its shapes, measured now."""
     found = {}
+    runs = runs.reindex(columns=runs.columns.union(["samples/s", "prompt", "length"]))
     ours = runs[runs["engine"] == "built-in"].dropna(subset="samples/s")
     for size, rows in ours.groupby("size", sort=False):
         lengths = rows[["prompt", "length"]].mean()

@@ -158,13 +158,10 @@ def forward_work(shape: Round, width: int) -> Work:
 def update_work(shape: Round, width: int) -> Work:
     """In each epoch: top blocks and value head forwards and backwards, the output layer forwards and to its input.
 
-    Backwards is twice forwards, one time for the weights and one for the input, which the lowest of these blocks needs no
-    gradient for: its queries, keys and values (3 H^2 weights) go back to their weights only. Adam reads and writes a
-    trained weight and its two moments in every step, in float32.
+    Backwards is twice forwards, one time for the weights and one for the inputs; the lowest of these blocks needs its too,
+    because its first norm learns. Adam reads and writes a trained weight and its two moments in every step, in float32.
     """
-    forwards = block_flops(shape, shape.unfrozen)
-    unneeded = 2 * 3 * shape.hidden**2 * shape.rollouts * shape.fed
-    blocks = 3 * forwards - unneeded + 3 * value_flops(shape)
+    blocks = 3 * (block_flops(shape, shape.unfrozen) + value_flops(shape))
     trained = shape.unfrozen * shape.block_weights + 2 * shape.hidden**2
     steps = math.ceil(shape.rollouts / shape.batch)
     trunk = shape.rollouts * shape.fed * shape.hidden
