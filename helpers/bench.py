@@ -15,6 +15,7 @@ table has medians. Compare rows of one table, not tables. helpers/floor.py says 
 """
 
 import functools
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -536,9 +537,10 @@ def main(seed_count: int = 0, sizes: str = "tiny,small", repeats: int = 3) -> No
         print(seeds(seed_count).round(2).to_string())
         return
     here = course.start()
-    runs = measure(sizes.split(","), repeats)
+    heading = caption(repeats)
+    runs = measure(list(dict.fromkeys(size.strip() for size in sizes.split(","))), repeats)
     runs.to_csv(here.out / "bench.csv", index=False)
-    print(f"\n{caption(repeats)}\n\n{report(runs)}\n\nEvery run: {here.show_path(here.out / 'bench.csv')}")
+    print(f"\n{heading}\n\n{report(runs)}\n\nEvery run: {here.show_path(here.out / 'bench.csv')}")
 
 
 if __name__ == "__main__":

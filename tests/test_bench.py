@@ -1,6 +1,7 @@
 """The bench, and the floor under it. No test asks how long anything took."""
 
 import json
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -162,6 +163,19 @@ def test_bench(capsys, one_round, tmp_path):
     table = bench.tabulate(runs)
     assert table.loc[("tiny", base), f"x {base}"] == 1
     assert table.loc[("tiny", "built-in"), f"x {base}"] > 0
+
+
+def test_the_stopwatch_rests_while_a_run_evaluates(monkeypatch):
+    clock = iter([0, 10, 15, 30])
+    monkeypatch.setattr(bench, "now", lambda: next(clock))
+    rounds = [dict(seconds_sample=4, seconds_score=1, seconds_forward=2)]
+    trainer = SimpleNamespace(evaluate=lambda: 0.5, resume=None, history=SimpleNamespace(rounds=rounds))
+    watch = bench.Listener()
+    watch.start(trainer)
+    assert trainer.evaluate() == 0.5
+    watch.end(trainer)
+    assert watch.total == 25
+    assert watch.seconds == {"sample": 4, "score": 1, "forward": 2, "update": 18}
 
 
 def test_engines_take_turns_and_one_that_fails_is_a_note(monkeypatch, capsys):
