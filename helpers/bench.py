@@ -148,7 +148,7 @@ def run_apart(name: str, task: dict) -> dict:
 
 def why(errors: str) -> str:
     """The reason out of what a failed process wrote."""
-    if "OutOfMemoryError" in errors or "can't allocate memory" in errors or "MemoryError" in errors:
+    if "MemoryError" in errors or "can't allocate memory" in errors:  # torch.OutOfMemoryError among them
         return "out of memory"
     lines = [line for line in errors.splitlines() if line.strip() and not line.startswith(" ")]
     return f"failed: {lines[-1] if lines else 'no reason given'}"[:200]
