@@ -207,7 +207,7 @@ def copy_rate(device: str, size: int = 2**28) -> float:
     return 2 * size / best_seconds(lambda: target.copy_(source), device)
 
 
-def best_seconds(work: Callable, device: str, tries: int = 5, at_least: float = 0.02) -> float:
+def best_seconds(work: Callable, device: str, tries: int = 10, at_least: float = 0.02) -> float:
     """Seconds of one call, the best of several tries; each try repeats it for about `at_least` seconds."""
     wait = torch.cuda.synchronize if device == "cuda" else (lambda: None)
 
