@@ -77,7 +77,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="M",
         help="end in time, with a checkpoint to go on from (train.resume_from_checkpoint)",
     )
-    add = command(bench, "bench", "Measure rollouts a second, and seconds in each phase of PPO.").add_argument
+    add = command(
+        bench, "bench", "Compare the engines: samples a second, seconds by phase, memory, reward a minute."
+    ).add_argument
+    add("--sizes", default="tiny,small", help="some of tiny, small, medium, large (tiny,small)")
+    add("--repeats", type=int, default=3, metavar="N", help="runs of each, of which the median counts (3)")
     add(
         "--seeds", type=int, default=0, metavar="N", help="train with N seeds instead: how reliably it learns"
     )
@@ -169,7 +173,7 @@ def train(args) -> None:
 def bench(args) -> None:
     from helpers import bench
 
-    bench.main(args.seeds)
+    bench.main(args.seeds, args.sizes, args.repeats)
 
 
 def record(args) -> None:
