@@ -251,7 +251,7 @@ class Listener(Stopwatch):
             self.not_counted(trainer.evaluate),
             self.not_counted(trainer.resume),
         )
-        trainer.save_checkpoint_if_due = lambda: None
+        trainer.save_checkpoint_if_due = lambda over: None
         self.go()
 
     def not_counted(self, method):
