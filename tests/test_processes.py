@@ -141,6 +141,9 @@ def test_stopping_in_one_process_stops_all(tmp_path):
     assert first["history"] == second["history"]
     assert [row["step"] for row in first["history"]["updates"]] == [1, 2, 3, 4, 5, 6]
     assert first["history"]["evals"][-1]["step"] == 6
+    # both deal from one pack: two rounds of 32 from 16 prompts, three evaluations, two samples to try the reward function
+    counts = [sum(x.startswith(p) for x in first["scored"] + second["scored"]) for p in PROMPTS]
+    assert counts == [4 * 4 + 3 + 2, *[4 * 3 + 3] * 4]
 
 
 @pytest.mark.parametrize("engine", ["builtin", "trlx"])
