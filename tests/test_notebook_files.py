@@ -33,7 +33,7 @@ def outputs(notebook):
 
 def test_all_are_there():
     tutorial = ["01_install", "02_finetune", "03_pipeline", "04_prompts", "05_reward", "06_train"]
-    assert [path.stem for path in PATHS] == [*tutorial, "08_human_feedback"]
+    assert [path.stem for path in PATHS] == [*tutorial, "08_human_feedback", "09_scale"]
 
 
 def test_valid(notebook):

@@ -66,6 +66,16 @@ def test_resuming_with_another_configuration_is_refused(tmp_path):
         small_run(tmp_path, prompts=PROMPTS[:4], changes={"train": resume})
 
 
+def test_resuming_with_another_number_of_processes_is_refused(tmp_path):
+    small_run(tmp_path)
+    state = tmp_path / "checkpoint_8" / "state.json"
+    saved = json.loads(state.read_text())
+    saved["progress"]["processes"] = 2
+    state.write_text(json.dumps(saved))
+    with pytest.raises(CourseError, match="made by 2 processes, and here are 1"):
+        small_run(tmp_path, changes={"train": {"resume_from_checkpoint": str(tmp_path)}})
+
+
 def test_a_finished_run_can_be_extended(tmp_path):
     """To the same history as at once; scaled rewards need the moments of all that came before."""
     scaled = {"scale_reward": "running"}

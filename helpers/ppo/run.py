@@ -215,6 +215,7 @@ class Run:
             "kl_coef": self.kl_coef,
             "prompt_order": self.prompts.order,
             "prompt_count": len(self.prompts),
+            "processes": processes.count(),
             "history": vars(self.history),
         }
 
@@ -224,6 +225,11 @@ class Run:
             raise CourseError(
                 f"the checkpoint was made with {progress['prompt_count']} prompts, this run has {len(self.prompts)}. "
                 "Use the same prompts to go on, or start anew with resume_from_checkpoint=None."
+            )
+        if progress["processes"] != processes.count():
+            raise CourseError(
+                f"the checkpoint was made by {progress['processes']} processes, and here are {processes.count()}: the batches would be "
+                "others. Start as many to go on, or start anew with resume_from_checkpoint=None."
             )
         self.step = progress["step"]
         self.kl_coef = progress["kl_coef"]
