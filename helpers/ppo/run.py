@@ -226,9 +226,9 @@ class Run:
                 f"the checkpoint was made with {progress['prompt_count']} prompts, this run has {len(self.prompts)}. "
                 "Use the same prompts to go on, or start anew with resume_from_checkpoint=None."
             )
-        if progress["processes"] != processes.count():
+        if (before := progress.get("processes", 1)) != processes.count():
             raise CourseError(
-                f"the checkpoint was made by {progress['processes']} processes, and here are {processes.count()}: the batches would be "
+                f"the checkpoint was made by {before} processes, and here are {processes.count()}: the batches would be "
                 "others. Start as many to go on, or start anew with resume_from_checkpoint=None."
             )
         self.step = progress["step"]
