@@ -62,8 +62,8 @@ def sample(
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state[:, -1]
-            logits = model.get_output_embeddings()(hidden).float() / temperature
-            probabilities = logits.softmax(-1)
+            logits = model.get_output_embeddings()(hidden).float()
+            probabilities = (logits if temperature == 1.0 else logits / temperature).softmax(-1)
             tokens = choose(probabilities, settings, uniform[:, t], t).masked_fill(ended, pad_id)
             logprobs = probabilities.gather(-1, tokens[:, None]).squeeze(-1).log()
             steps.append((tokens, logprobs, hidden))
