@@ -148,7 +148,10 @@ def test_log_probabilities_in_parts(monkeypatch, temperature, at_once):
     distribution = loss.log_distribution(whole @ weight.T, temperature)
     expected = loss.token_logprobs(distribution, tokens)
     found, entropy = head.learnable(parts, weight, tokens, temperature)
-    assert close(found, expected) and close(entropy, loss.entropy(distribution))
+    assert close(found, expected)
+    assert torch.allclose(
+        entropy, loss.entropy(distribution), atol=1e-4, rtol=0
+    )  # a difference of larger numbers
     assert close(head.token_logprobs(parts, weight, tokens, temperature), expected)
     for logprobs in (expected, found):
         (logprobs * torch.linspace(-1, 1, 7)).sum().backward()

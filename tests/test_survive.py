@@ -8,28 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from ppo_run import small_run, without_times
+from ppo_run import small_run
 
 from helpers import course
 from helpers.errors import CourseError
-from helpers.ppo import checkpoint
 from helpers.ppo.fast import FastPPOTrainer
 from helpers.ppo.trainer import PPOTrainer
 
 HERE = Path(__file__).parent
-
-
-def test_minutes_that_are_up_end_the_run_after_a_round(tmp_path, engine):
-    """With a checkpoint and a last evaluation; resumed, the run comes to what one without a limit comes to."""
-    whole = small_run(tmp_path / "whole", changes={"train": {"total_steps": 12}})
-    folder = tmp_path / "short"
-    never_due = {"total_steps": 12, "checkpoint_interval": 1000}
-    short = small_run(folder, minutes=1e-9, changes={"train": never_due})
-    assert short.step == 4 and short.history.evals[-1]["step"] == 4
-    assert checkpoint.newest(folder).name == "checkpoint_04"
-    going_on = never_due | {"resume_from_checkpoint": str(folder)}
-    resumed = small_run(folder, minutes=10, changes={"train": going_on})
-    assert without_times(resumed.history) == without_times(whole.history)
 
 
 def test_the_reader_is_told_how_to_go_on(tmp_path, capsys):
