@@ -15,7 +15,8 @@ def said(capsys, result: bool, message: str) -> str:
     [
         (1.82, "Correct"),
         (4 * 0.355 + 16 * 0.0252, "Correct"),
-        (1.72, "its own copy of what learns"),
+        (1.724, "its own copy"),
+        (1.698, "GiB"),
         (1.52, "training state"),
         (1.42, "weights alone"),
         (3.14, "shares what is frozen"),

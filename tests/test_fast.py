@@ -92,6 +92,19 @@ def test_gradients_are_the_same(learned):
         assert close(fast[name], gradient), name
 
 
+def test_evaluation_at_another_temperature_is_looked_at_again(tmp_path):
+    """Log-probabilities are those at the temperature of the rollouts, also where evaluation samples at another."""
+    changes = {
+        "method": {"gen_experience_kwargs": dict(max_new_tokens=8, temperature=0.7)},
+        "train": {"total_steps": 4},
+    }
+    plain, fast = (
+        small_run(tmp_path / kind.__name__, trainer_class=kind, changes=changes)
+        for kind in (PPOTrainer, FastPPOTrainer)
+    )
+    assert_same_histories(without_times(fast.history), without_times(plain.history))
+
+
 def test_a_response_cut_at_a_stop_sequence_is_looked_at_again(tmp_path):
     """Its tokens are not those that were sampled."""
     trainer = small_run(tmp_path, stop_sequences=[" the", " a", " in"], changes={"train": {"total_steps": 4}})

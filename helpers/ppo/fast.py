@@ -45,7 +45,12 @@ class FastRollouts(Rollouts):
 
 
 def first_unfrozen(model: PreTrainedModel) -> int | None:
-    """The number of the first block that learns; None where everything does, or nothing, or the output layer."""
+    """The number of the first block that learns; None where everything does, or nothing, or the output layer.
+
+    None for other architectures too: Gemma, for one, scales what comes in at the bottom, which `Top` would do again.
+    """
+    if model.config.model_type not in ("gpt2", "llama"):
+        return None
     if model.get_output_embeddings().weight.requires_grad:
         return None
     blocks, _ = decoder_blocks(model)
@@ -118,7 +123,7 @@ class FastSampler(Sampler):
         trunk = sampled.trunk if as_sampled else self.run_trunk(query, query_mask, response, mask)
         trunk = trunk[:, : query.shape[1] + width - 1]
         ref_logprobs, _ = self.look_up(self.reference_top, trunk, query_mask, response, mask)
-        if as_sampled and trunk.dtype == torch.float32:
+        if as_sampled and trunk.dtype == torch.float32 and sampled.temperature == self.temperature:
             logprobs, hidden = sampled.logprobs[:, :width] * mask, sampled.hidden[:, :width][mask.bool()]
         else:
             logprobs, hidden = self.look_up(self.top, trunk, query_mask, response, mask)

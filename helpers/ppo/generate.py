@@ -1,7 +1,7 @@
 """Sampling one token at a time, and remembering what was computed on the way."""
 
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,9 @@ class Sampled:
     tokens: Tensor  # (N, R) token ids
     logprobs: Tensor | None = None  # (N, R) at the sampling temperature, of the whole distribution, nats
     hidden: Tensor | None = None  # (N, R, hidden) the final hidden states that predicted the tokens
-    trunk: Tensor | None = (
-        None  # (N, Q + R - 1, hidden) what went into the watched block; the last token was never fed
-    )
+    temperature: float = 1.0  # at which they were sampled
+    # (N, Q + R - 1, hidden) what went into the watched block; the last token was never fed
+    trunk: Tensor | None = None
 
 
 @torch.no_grad()
@@ -65,7 +65,7 @@ def sample(
             logits = model.get_output_embeddings()(hidden).float()
             probabilities = (logits if temperature == 1.0 else logits / temperature).softmax(-1)
             tokens = choose(probabilities, settings, uniform[:, t], t).masked_fill(ended, pad_id)
-            logprobs = probabilities.gather(-1, tokens[:, None]).squeeze(-1).log()
+            logprobs = probabilities.gather(-1, tokens[:, None]).squeeze(-1).log().masked_fill(ended, 0.0)
             steps.append((tokens, logprobs, hidden))
             ended = ended | (tokens == eos)
             if ended.all():
@@ -73,15 +73,15 @@ def sample(
             ids, place = tokens[:, None], place[:, -1:] + 1
             mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
     tokens, logprobs, hidden = (torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
-    return Sampled(tokens, logprobs, hidden, torch.cat(inputs, dim=1) if inputs else None)
+    return Sampled(tokens, logprobs, hidden, temperature, torch.cat(inputs, dim=1) if inputs else None)
 
 
 def join(parts: list[Sampled], pad_id: int) -> Sampled:
     """What was sampled for several parts of one padded batch as one, padded on the right to the longest."""
     if len(parts) == 1:
         return parts[0]
-    joined = {}
-    for name in (f.name for f in fields(Sampled)):
+    joined = {"temperature": parts[0].temperature}
+    for name in ("tokens", "logprobs", "hidden", "trunk"):
         tensors = [getattr(part, name) for part in parts]
         if tensors[0] is not None:
             width = max(t.shape[1] for t in tensors)

@@ -36,9 +36,9 @@ class Fitting:
                     f"out of memory: not even one rollout fits ({reason}). Take a smaller model, fewer max_new_tokens or shorter "
                     "prompts, or fewer blocks to train (model.num_layers_unfrozen)."
                 )
-            self.rows //= 2
+            tried, self.rows = self.rows, self.rows // 2
             warnings.warn(
-                f"out of memory with {2 * self.rows} rollouts at a time: going on with {self.rows}, which {self.what} takes "
+                f"out of memory with {tried} rollouts at a time: going on with {self.rows}, which {self.what} takes "
                 f"longer for and nothing else. To begin so next time: {self.setting}={self.rows}.",
                 stacklevel=2,
             )

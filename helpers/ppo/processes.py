@@ -124,7 +124,7 @@ def own_random_numbers():
         yield
         return
     seed = int(torch.randint(2**31, ())) + state().process_index
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[device()] if device().type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 

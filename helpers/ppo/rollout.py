@@ -192,7 +192,8 @@ class Sampler:
 
         def continued(rows: Tensor) -> Sampled:
             ids, mask = query[rows], query_mask[rows]
-            if set(settings) <= generate.SETTINGS:
+            ends_as_here = settings["eos_token_id"] == self.tokenizer.eos_token_id  # `finish` cuts there
+            if set(settings) <= generate.SETTINGS and ends_as_here:
                 return generate.sample(model, ids, mask, settings, uniform[rows], self.watched)
             with processes.own_random_numbers():
                 tokens = model.generate(input_ids=ids, attention_mask=mask, **settings)
