@@ -13,7 +13,8 @@ def check_memory(answer) -> bool:
     learn = 2 * BLOCK
     mistakes = {
         4 * WEIGHTS
-        + 12 * learn: "for each weight that learns the reference has its own copy, 4 bytes, beside gradient and averages, 12.",
+        + 12
+        * learn: "for each weight that learns the reference has its own copy, 4 bytes, beside gradient and averages, 12.",
         4 * WEIGHTS + 4 * learn: "that leaves out the training state: a gradient and Adam's two averages.",
         (4 * WEIGHTS + 16 * learn) * 1e9 / 2**30: "those are GiB, of 2^30 bytes; a GB here is 10^9.",
         4 * WEIGHTS: "those are the weights alone.",
