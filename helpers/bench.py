@@ -41,13 +41,13 @@ from helpers.notebooks import NOTEBOOKS, run_tagged
 from helpers.ppo.config import TRLConfig, default_ppo_config
 from helpers.ppo.policy import freeze_below
 from helpers.ppo.train import train
-from helpers.ppo.trainer import PPOTrainer
+from helpers.ppo.trainer import HALF, PPOTrainer
 from helpers.train_cli import load_reward
 
 PHASES = ("sample", "score", "forward", "update")
 COLUMNS = {"sample": "sample, s", "score": "score, s", "forward": "look back, s", "update": "update, s"}
 RESPONSE = 40  # tokens
-DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {"no": torch.float32} | HALF
 
 # The course's tiny model as it is, and GPT-2's published shapes, for which random weights will do.
 SIZES = {

@@ -22,9 +22,8 @@ from helpers.errors import CourseError
 
 ROOT = Path(__file__).resolve().parent.parent
 
-DRIVE = Path(
-    "/content/drive/MyDrive"
-)  # where `google.colab.drive.mount("/content/drive")` puts a reader's files
+# where `google.colab.drive.mount("/content/drive")` puts a reader's files
+DRIVE = Path("/content/drive/MyDrive")
 
 # The three models at full scale: the folder's name under RLHF_ASSETS, and what it stands for on the hub.
 MODELS = {

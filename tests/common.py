@@ -101,3 +101,9 @@ class StandInHub(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments):
         pass
+
+
+def said(capsys, result: bool, message: str) -> str:
+    """What an exercise's check printed; it returned True exactly where `message` is that of a right answer."""
+    assert result is message.startswith("Correct")
+    return capsys.readouterr().out

@@ -4,15 +4,11 @@ import math
 
 import pytest
 import torch
+from common import said
 from torch.nn.functional import binary_cross_entropy_with_logits as right_loss
 from torch.nn.functional import logsigmoid
 
 from helpers import exercises
-
-
-def said(capsys, result: bool, message: str) -> str:
-    assert result is message.startswith("Correct")
-    return capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

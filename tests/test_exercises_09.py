@@ -1,13 +1,9 @@
 """The checks of notebook 09 name the mistake that was made, and accept what is right."""
 
 import pytest
+from common import said
 
 from helpers import exercises
-
-
-def said(capsys, result: bool, message: str) -> str:
-    assert result is message.startswith("Correct")
-    return capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

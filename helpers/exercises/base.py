@@ -36,3 +36,15 @@ def close(given, expected, tolerance: float = 1e-4) -> bool:
     return len(given) == len(expected) and all(
         abs(a - b) <= tolerance for a, b in zip(given, expected, strict=True)
     )
+
+
+def number_mistake(answer, right: float, mistakes: dict[float, str], tolerance: float) -> str | None:
+    """What is wrong with a number, or None where it is right."""
+    try:
+        answer = float(answer)
+    except (TypeError, ValueError):
+        return f"expected a number; yours is {answer!r:.60}."
+    if abs(answer - right) <= tolerance:
+        return None
+    named = (message for wrong, message in mistakes.items() if abs(answer - wrong) <= tolerance)
+    return next(named, f"{answer:g} is not it. Put it into the equation and see what comes out.")

@@ -2,7 +2,7 @@
 
 import math
 
-from helpers.exercises.base import call, not_attempted, report, unattempted
+from helpers.exercises.base import call, not_attempted, number_mistake, report, unattempted
 
 AGREEMENT = 0.73
 
@@ -35,18 +35,6 @@ def check_raw_beta(answer) -> bool:
         0.05 * 2.5**2: "rewards scale by 2.5, not by its square.",
     }
     return report(number_mistake(answer, 0.125, mistakes, 1e-4))
-
-
-def number_mistake(answer, right: float, mistakes: dict[float, str], tolerance: float) -> str | None:
-    """What is wrong with a number, or None where it is right."""
-    try:
-        answer = float(answer)
-    except (TypeError, ValueError):
-        return f"expected a number; yours is {answer!r:.60}."
-    if abs(answer - right) <= tolerance:
-        return None
-    named = (message for wrong, message in mistakes.items() if abs(answer - wrong) <= tolerance)
-    return next(named, f"{answer:g} is not it. Put it into the equation and see what comes out.")
 
 
 def check_graded_loss(loss, best_margin) -> bool:

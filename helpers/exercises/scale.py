@@ -1,7 +1,6 @@
 """Notebook 09: memory of a run, its cost, and gradients added up over micro-batches."""
 
-from helpers.exercises.base import call, not_attempted, report, unattempted
-from helpers.exercises.feedback import number_mistake
+from helpers.exercises.base import call, not_attempted, number_mistake, report, unattempted
 
 WEIGHTS, BLOCK = 0.355, 0.0126  # GPT-2 medium, in thousand millions
 

@@ -30,9 +30,8 @@ class FastRollouts(Rollouts):
     """Rollouts, and what the frozen blocks gave for their tokens: the input of the first block that learns."""
 
     query_trunk: Tensor  # (N, Q, hidden)
-    response_trunk: (
-        Tensor  # (N, R, hidden); that of the last token is not needed, and 0 where it was not computed
-    )
+    # (N, R, hidden); that of the last token is not needed, and 0 where it was not computed
+    response_trunk: Tensor
 
     def trimmed(self) -> "FastRollouts":
         """Without the columns that hold padding only."""
