@@ -46,7 +46,7 @@ def kl_lab(here: Course) -> dict[str, pd.DataFrame]:
 
 
 def goodhart(here: Course) -> dict[str, pd.DataFrame]:
-    """Notebook 08's run without a KL penalty and twice as long, on reward models fitted to few and to many simulated ratings.
+    """Notebook 08's run without a KL penalty and a third longer, on reward models fitted to few and to many simulated ratings.
 
     Returns:
         The runs (ratings, draw, accuracy by the true taste, step, kl, proxy, gold: one row per evaluation on the held-out

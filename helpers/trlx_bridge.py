@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from transformers import BatchEncoding
 
 from helpers.errors import CourseError
-from helpers.ppo import loss, processes
+from helpers.ppo import loss, processes, sharding
 from helpers.ppo.config import TRLConfig, check, default_ppo_config
 from helpers.ppo.load import load_policy, load_tokenizer, make_optimizer, make_scheduler
 from helpers.ppo.policy import Policy, hidden_states
@@ -463,6 +463,11 @@ def train(
         config = config.evolve(model=dict(model_path=model_path))
     check(config)
     processes.check_launch()
+    if sharding.asked():
+        raise CourseError(
+            "configs/zero2.yaml is for the built-in engine (RLHF_ENGINE=builtin): trlX would have FSDP wrap its whole model, of which "
+            "it calls parts. Launch it with configs/two_gpus.yaml."
+        )
     settings = settings_for_trlx(config)
     settings["train"]["trainer_kwargs"] = dict(
         prompts=prompts, eval_prompts=eval_prompts, listeners=listeners, minutes=minutes

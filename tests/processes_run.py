@@ -1,8 +1,8 @@
 """A small run in one process or in several, for tests: `processes_run.py FOLDER CHANGES` under `accelerate launch` or alone.
 
 CHANGES is JSON: the settings that differ from `ppo_run.small_config`. Each process leaves in FOLDER, by its number, its
-history, the samples that its reward function was given, and the folders that it wrote. The environment can make one of
-them misbehave; see below.
+history, the samples that its reward function was given, the folders that it wrote, and how many numbers its optimizer
+remembers. The environment can make one of them misbehave; see below.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from ppo_run import PROMPTS, small_run, without_times
 
-from helpers.ppo import checkpoint
+from helpers.ppo import checkpoint, sharding
 
 NUMBER = int(os.environ.get("RANK", 0))
 scored: list[str] = []
@@ -74,5 +74,7 @@ if __name__ == "__main__":
         prompts=PROMPTS[:1] if "ONE_PROMPT" in os.environ else [*PROMPTS * 3, PROMPTS[0]],
     )
     trainer.save_pretrained(folder / "model")
-    left = dict(history=without_times(trainer.history), scored=scored, written=written)
+    remembered = [t for state in trainer.optimizer.state_dict()["state"].values() for t in state.values()]
+    numbers = sum(t.to_local().numel() if sharding.is_split(t) else t.numel() for t in remembered)
+    left = dict(history=without_times(trainer.history), scored=scored, written=written, remembered=numbers)
     (folder / f"process_{NUMBER}.json").write_text(json.dumps(left))

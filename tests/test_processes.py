@@ -17,14 +17,16 @@ from transformers import AutoModelForCausalLM
 
 from helpers import trlx_install
 from helpers.ppo import processes
+from helpers.ppo.policy import decoder_blocks
 from helpers.tiny import TINY
 
 HERE = Path(__file__).parent
 TOLERANCE = 1e-4
-CONFIG = ROOT / "configs" / "two_gpus.yaml"
-ONE, TWO = (
-    ["torch.distributed.run", "--nproc_per_node=1"],
-    ["accelerate.commands.launch", "--config_file", CONFIG],
+CONFIGS = ROOT / "configs"
+ONE = ["torch.distributed.run", "--nproc_per_node=1"]
+TWO, ZERO2 = (
+    ["accelerate.commands.launch", "--config_file", str(CONFIGS / name)]
+    for name in ("two_gpus.yaml", "zero2.yaml")
 )
 
 
@@ -75,29 +77,35 @@ def assert_close(found: dict, expected: dict) -> None:
 
 
 GREEDY = dict(do_sample=False, min_new_tokens=8)
+# gradient accumulation; chunks and batches that do not come out even; everything that has a memory
+UNEVEN = dict(
+    train=dict(batch_size=6, minibatch_size=2, total_steps=12),
+    method=dict(num_rollouts=16, chunk_size=5, scale_reward="running", target=0.5, horizon=100),
+    optimizer=dict(kwargs=dict(lr=2e-3)),
+    scheduler=dict(kwargs=dict(T_max=24)),
+)
 RUNS = {
-    "plain": ("builtin", {}),
-    # gradient accumulation; chunks and batches that do not come out even; everything that has a memory
-    "uneven": (
+    "plain": ("builtin", TWO, {}),
+    "uneven": ("builtin", TWO, UNEVEN),
+    "sharded": ("builtin", ZERO2, {}),
+    "sharded, uneven": ("builtin", ZERO2, UNEVEN),
+    # by steps in proportion to the gradients, which Adam's usual ones are not
+    "sharded, everything learns": (
         "builtin",
-        dict(
-            train=dict(batch_size=6, minibatch_size=2, total_steps=12),
-            method=dict(num_rollouts=16, chunk_size=5, scale_reward="running", target=0.5, horizon=100),
-            optimizer=dict(kwargs=dict(lr=2e-3)),
-            scheduler=dict(kwargs=dict(T_max=24)),
-        ),
+        ZERO2,
+        dict(model=dict(num_layers_unfrozen=-1), optimizer=dict(kwargs=dict(lr=0.03, eps=0.1))),
     ),
     # trlX permutes each process's rollouts by itself and whitens micro-batches: equal where a batch is the whole round
-    "whole rounds": ("trlx", dict(method=dict(num_rollouts=8, gen_kwargs=GREEDY))),
+    "whole rounds": ("trlx", TWO, dict(method=dict(num_rollouts=8, gen_kwargs=GREEDY))),
 }
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_are_one_with_twice_the_batch(tmp_path, name):
-    engine, changes = RUNS[name]
+    engine, launcher, changes = RUNS[name]
     if engine == "trlx":
         need_trlx()
-    first, second = finished(tmp_path / "two", changes, PPO_RUN_ENGINE=engine)
+    first, second = finished(tmp_path / "two", changes, launcher, PPO_RUN_ENGINE=engine)
     (alone,) = finished(tmp_path / "one", twice(changes), ONE, PPO_RUN_ENGINE=engine)
     assert_close(first["history"], alone["history"])
     assert first["history"] == second["history"]
@@ -106,24 +114,32 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path, name):
     # each sample is scored once, in one of the processes
     assert Counter(first["scored"] + second["scored"]) == Counter(alone["scored"])
     assert first["scored"] and second["scored"]
+    if launcher == ZERO2:
+        # two numbers for each weight of a block; those of half of the weights are in the other process
+        blocks = decoder_blocks(
+            AutoModelForCausalLM.from_pretrained(small_config(tmp_path).model.model_path)
+        )[0]
+        learning = blocks if changes.get("model") else blocks[-2:]
+        weights = sum(p.numel() for p in learning.parameters())
+        assert first["remembered"] == second["remembered"] == alone["remembered"] - weights
     # the main process writes, and what it writes is whole
     assert first["written"] == alone["written"] and first["written"][-1] == "model"
     assert second["written"] == []
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "two" / "model").config.model_type == "gpt2"
 
 
-@pytest.mark.parametrize("engine", ["builtin", "trlx"])
-def test_killed_and_resumed_the_history_is_the_same(tmp_path, engine):
+@pytest.mark.parametrize("engine, launcher", [("builtin", TWO), ("builtin", ZERO2), ("trlx", TWO)])
+def test_killed_and_resumed_the_history_is_the_same(tmp_path, engine, launcher):
     """A killed process takes the others with it; together they go on from the checkpoint."""
     if engine == "trlx":
         need_trlx()
     longer = dict(train=dict(total_steps=12))
     whole, torn = tmp_path / "whole", tmp_path / "torn"
-    first, second = finished(whole, longer, PPO_RUN_ENGINE=engine)
-    assert run(torn, longer, PPO_RUN_ENGINE=engine, KILL_AT="6").returncode != 0
+    first, second = finished(whole, longer, launcher, PPO_RUN_ENGINE=engine)
+    assert run(torn, longer, launcher, PPO_RUN_ENGINE=engine, KILL_AT="6").returncode != 0
     assert [path.name for path in torn.glob("checkpoints/checkpoint_*")] == ["checkpoint_04"]
     longer["train"]["resume_from_checkpoint"] = str(torn / "checkpoints")
-    resumed = finished(torn, longer, PPO_RUN_ENGINE=engine)
+    resumed = finished(torn, longer, launcher, PPO_RUN_ENGINE=engine)
     assert resumed[0]["history"] == resumed[1]["history"] == first["history"] == second["history"]
     assert len(resumed[0]["scored"]) < len(first["scored"])  # it did not start anew
 
@@ -181,7 +197,7 @@ def arguments(tmp_path):
 def test_the_command_line_trains_in_two_processes(cli, arguments, tmp_path, engine):
     if engine == "trlx":
         need_trlx()
-    done = cli(*arguments, python=[sys.executable, "-m", *map(str, TWO)], RLHF_ENGINE=engine)
+    done = cli(*arguments, python=[sys.executable, "-m", *TWO], RLHF_ENGINE=engine)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "2 processes" in done.stdout
     for said_once in ("Scale tiny", "8 steps in", "The tuned model is in"):
@@ -191,21 +207,48 @@ def test_the_command_line_trains_in_two_processes(cli, arguments, tmp_path, engi
 
 def test_an_error_is_said_once(cli, arguments):
     arguments[arguments.index("--prompts") + 1] = "none.txt"
-    done = cli(*arguments, python=[sys.executable, "-m", *map(str, TWO)])
+    done = cli(*arguments, python=[sys.executable, "-m", *TWO])
     assert done.returncode != 0
     assert done.stderr.count("--prompts none.txt") == 1
 
 
-def test_the_configuration_loads():
-    config = load_config_from_file(str(ROOT / "configs" / "two_gpus.yaml"))
-    assert (config.distributed_type, config.num_processes) == ("MULTI_GPU", 2)
+@pytest.mark.parametrize("name, kind", [("two_gpus", "MULTI_GPU"), ("zero2", "FSDP")])
+def test_the_configurations_load(name, kind):
+    config = load_config_from_file(str(CONFIGS / f"{name}.yaml"))
+    assert (config.distributed_type, config.num_processes) == (kind, 2)
 
 
-@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
-def test_sharding_is_refused(cli, arguments, kind):
-    done = cli(*arguments, **{f"ACCELERATE_USE_{kind}": "true"})  # as `accelerate launch` sets it
+@pytest.mark.parametrize(
+    "told, reason",
+    [
+        (dict(DEEPSPEED="true"), "told to use DEEPSPEED"),
+        (dict(MEGATRON_LM="true"), "told to use MEGATRON_LM"),
+        (dict(FSDP="true", FSDP_VERSION="1"), "knows version 2"),
+        (dict(FSDP="true", FSDP_VERSION="2", FSDP_OFFLOAD_PARAMS="true"), "without offloading"),
+        (
+            dict(FSDP="true", FSDP_VERSION="2", FSDP_RESHARD_AFTER_FORWARD="true"),
+            "fsdp_reshard_after_forward: true would",
+        ),
+    ],
+)
+def test_other_ways_to_shard_are_refused(cli, arguments, told, reason):
+    # as `accelerate launch` sets it
+    told = {
+        name if name.startswith("FSDP_") else f"ACCELERATE_USE_{name}": value for name, value in told.items()
+    }
+    done = cli(*arguments, **told)
     assert done.returncode == 2
-    assert f"told to use {kind}" in done.stderr and "configs/two_gpus.yaml" in done.stderr
+    assert reason in done.stderr and "configs/zero2.yaml" in done.stderr
+
+
+def test_sharding_needs_a_block_that_learns(cli, arguments, tmp_path):
+    config = tmp_path / "ppo.yml"
+    settings = yaml.safe_load(config.read_text())
+    settings["model"]["num_layers_unfrozen"] = 0
+    config.write_text(yaml.safe_dump(settings))
+    done = cli(*arguments, python=[sys.executable, "-m", *ZERO2])
+    assert done.returncode != 0
+    assert done.stderr.count("there is nothing to split") == 1
 
 
 def test_what_would_not_train_as_asked_is_refused(cli, arguments):

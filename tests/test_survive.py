@@ -13,6 +13,7 @@ from ppo_run import small_run
 from helpers import course
 from helpers.errors import CourseError
 from helpers.ppo.fast import FastPPOTrainer
+from helpers.ppo.memory import Fitting
 from helpers.ppo.trainer import PPOTrainer
 
 HERE = Path(__file__).parent
@@ -53,6 +54,14 @@ def test_an_update_that_runs_out_of_memory_is_made_in_smaller_parts(tmp_path, mo
     assert tried[:3] == [8, 4, 2] and set(tried[3:]) == {2}  # once found, the size is kept
     for ours, theirs in zip(tight.history.updates, roomy.history.updates, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_where_processes_must_do_the_same_none_takes_smaller_parts_by_itself():
+    def work(rows):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    with pytest.raises(CourseError, match="with 8 rollouts at a time: set train.minibatch_size=4"):
+        Fitting(8, "an update", "train.minibatch_size", halves=False).run(work)
 
 
 def test_sampling_that_runs_out_of_memory_goes_on_in_parts_to_the_same_samples(tmp_path, monkeypatch):

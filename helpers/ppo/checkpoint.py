@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from helpers.errors import CourseError
-from helpers.ppo import processes
+from helpers.ppo import processes, sharding
 
 
 def write_folder(folder: Path, write) -> Path:
@@ -82,14 +82,15 @@ def check_disk(folder: str, needed_bytes: int) -> None:
 def save(trainer, folder: Path) -> Path:
     """Write the trainer's whole state to `folder`."""
 
+    tensors = {f"policy.{name}": p.detach() for name, p in trainer.policy.trainable().items()}
+    optimizer = trainer.optimizer.state_dict()
+    for index, state in optimizer["state"].items():
+        for key, value in state.items():
+            if value is not None:
+                tensors[f"optimizer.{index}.{key}"] = sharding.whole(value)
+    tensors |= {f"random.{name}": value for name, value in torch_random_states().items()}
+
     def write(place: Path) -> None:
-        tensors = {f"policy.{name}": p.detach() for name, p in trainer.policy.trainable().items()}
-        optimizer = trainer.optimizer.state_dict()
-        for index, state in optimizer["state"].items():
-            tensors |= {
-                f"optimizer.{index}.{key}": value for key, value in state.items() if value is not None
-            }
-        tensors |= {f"random.{name}": value for name, value in torch_random_states().items()}
         save_file({name: t.contiguous().cpu() for name, t in tensors.items()}, place / "state.safetensors")
         state = {
             "engine": trainer.engine,
@@ -125,14 +126,20 @@ def load(trainer, folder: Path) -> None:
             "with the other, or start anew with another checkpoint_dir and resume_from_checkpoint=None."
         )
     refuse_other_config(state["config"], trainer.config.to_dict(), folder)
-    for name, parameter in trainer.policy.trainable().items():
-        parameter.data.copy_(tensors[f"policy.{name}"])
-    optimizer_state: dict = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".")
-            optimizer_state.setdefault(int(index), {})[key] = value
-    trainer.optimizer.load_state_dict({"state": optimizer_state, "param_groups": state["optimizer_groups"]})
+    with sharding.in_shards(trainer.blocks):
+        learning = trainer.policy.trainable()
+        for name, parameter in learning.items():
+            parameter.data.copy_(sharding.like(tensors[f"policy.{name}"], parameter))
+        parameters = list(learning.values())
+        optimizer_state: dict = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                index = int(index)
+                optimizer_state.setdefault(index, {})[key] = sharding.like(value, parameters[index])
+        trainer.optimizer.load_state_dict(
+            {"state": optimizer_state, "param_groups": state["optimizer_groups"]}
+        )
     trainer.scheduler.load_state_dict(state["scheduler"])
     trainer.restore(state["progress"])
     set_random_states(state["random"], {n[7:]: t for n, t in tensors.items() if n.startswith("random.")})

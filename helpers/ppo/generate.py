@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel, TopKLogitsWarper, TopPLogitsWarper
 from transformers.cache_utils import DynamicLayer
 
+from helpers.ppo import head
 from helpers.ppo.policy import positions
 
 # what `sample` understands; with any other setting transformers' own `generate` samples
@@ -62,11 +63,12 @@ def sample(
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state[:, -1]
-            logits = model.get_output_embeddings()(hidden).float()
+            logits = head.all_logits(hidden, model.get_output_embeddings()).float()
             probabilities = (logits if temperature == 1.0 else logits / temperature).softmax(-1)
             tokens = choose(probabilities, settings, uniform[:, t], t).masked_fill(ended, pad_id)
-            logprobs = probabilities.gather(-1, tokens[:, None]).squeeze(-1).log().masked_fill(ended, 0.0)
-            steps.append((tokens, logprobs, hidden))
+            # over 50,257 words torch's float32 softmax adds up to 1 only within 4e-6, which would be in every KL
+            chosen = probabilities.gather(-1, tokens[:, None]).squeeze(-1) / probabilities.sum(-1)
+            steps.append((tokens, chosen.log().masked_fill(ended, 0.0), hidden))
             ended = ended | (tokens == eos)
             if ended.all():
                 break

@@ -13,14 +13,14 @@ class Fitting:
     `rows` is halved each time it does, and stays so. What is computed stays the same, since gradients add up over parts.
     """
 
-    def __init__(self, rows: int, what: str, setting: str):
-        self.rows, self.what, self.setting = rows, what, setting
+    def __init__(self, rows: int, what: str, setting: str, halves: bool = True):
+        self.rows, self.what, self.setting, self.halves = rows, what, setting, halves
 
     def run(self, work):
         """`work(rows)`, again with half the rows where it ran out of memory.
 
         Raises:
-            CourseError: not even one row fits.
+            CourseError: not even one row fits, or this may not halve.
         """
         while True:
             try:
@@ -35,6 +35,10 @@ class Fitting:
                 raise CourseError(
                     f"out of memory: not even one rollout fits ({reason}). Take a smaller model, fewer max_new_tokens or shorter "
                     "prompts, or fewer blocks to train (model.num_layers_unfrozen)."
+                )
+            if not self.halves:
+                raise CourseError(
+                    f"out of memory with {self.rows} rollouts at a time: set {self.setting}={self.rows // 2}."
                 )
             tried, self.rows = self.rows, self.rows // 2
             warnings.warn(

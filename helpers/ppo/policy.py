@@ -61,11 +61,13 @@ class Policy(nn.Module):
     @torch.no_grad()
     def plain_weights(self) -> dict[str, Tensor]:
         """The policy's weights in float32 under the names of the model it was loaded as, with LoRA's share added in."""
-        weights = {
-            name.replace(".base_layer.", "."): tensor.float()
-            for name, tensor in self.base_model.state_dict().items()
-            if ".lora_" not in name
+        own = {
+            name.replace(".base_layer.", "."): p
+            for name, p in self.base_model.named_parameters(remove_duplicate=False)
         }
+        # not the policy's own state_dict, which would take sharded blocks apart
+        names = self.reference.state_dict()
+        weights = {name: own.get(name, tensor).float() for name, tensor in names.items()}
         for name, module in self.base_model.named_modules():
             if hasattr(module, "get_delta_weight"):
                 key = f"{name}.weight"

@@ -136,12 +136,11 @@ def check_launch() -> None:
         CourseError: the model is to be sharded (FSDP, DeepSpeed, Megatron-LM), or processes that were started together would
             not know of each other, each train by itself and write over the others.
     """
-    for kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+    for kind in ("DEEPSPEED", "MEGATRON_LM"):
         if parse_flag_from_env(f"ACCELERATE_USE_{kind}"):
             raise CourseError(
-                f"accelerate was told to use {kind}, which splits a model over the GPUs. PPO here keeps a whole model on each (data "
-                "parallel): launch with `accelerate launch --config_file configs/two_gpus.yaml`. Where memory is short, lower "
-                "train.minibatch_size (gradient accumulation) or model.num_layers_unfrozen."
+                f"accelerate was told to use {kind}. Here a model is whole on each GPU (configs/two_gpus.yaml), or its gradients and "
+                "Adam's memory are split by FSDP (configs/zero2.yaml): launch with `accelerate launch --config_file` and one of these."
             )
     # `accelerate launch --cpu` leaves an address for others to meet at, and starts none (accelerate/utils/launch.py,
     # prepare_simple_launcher_cmd_env)

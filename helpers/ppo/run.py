@@ -45,6 +45,7 @@ class Run:
     """
 
     sampler_class = Sampler
+    blocks = ()  # those of which each process has its shard (sharding.py)
 
     def prepare(
         self, reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners, minutes

@@ -8,7 +8,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration
 
 from helpers.errors import CourseError
-from helpers.ppo import loss, processes
+from helpers.ppo import loss, processes, sharding
 from helpers.ppo.config import check
 from helpers.ppo.load import load_policy, load_tokenizer, make_optimizer, make_scheduler
 from helpers.ppo.memory import Fitting
@@ -51,13 +51,20 @@ class PPOTrainer(Run):
             raise CourseError("mixed precision fp16 needs a GPU: use bf16 where the CPU has it, or no")
         if self.accelerator.mixed_precision in HALF:
             policy.store_frozen_in(HALF[self.accelerator.mixed_precision])
-        optimizer = make_optimizer(config, policy.trainable().values())
-        scheduler = make_scheduler(config, optimizer)
         # evaluation_mode: on its device and in its precision, but not wrapped (processes.py says why)
         self.policy = self.accelerator.prepare_model(policy, evaluation_mode=True)
+        self.blocks = sharding.split(policy, self.accelerator.device.type) if sharding.asked() else ()
+        with sharding.in_shards(self.blocks):
+            optimizer = make_optimizer(config, policy.trainable().values())
+        scheduler = make_scheduler(config, optimizer)
         self.optimizer, self.scheduler = self.accelerator.prepare(optimizer, scheduler)
         train = config.train
-        self.updating = Fitting(train.minibatch_size or train.batch_size, "an update", "train.minibatch_size")
+        self.updating = Fitting(
+            train.minibatch_size or train.batch_size,
+            "an update",
+            "train.minibatch_size",
+            halves=not self.blocks,  # sharded, each micro-batch is one of all processes together
+        )
         self.prepare(reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners, minutes)
 
     @property
@@ -75,7 +82,9 @@ class PPOTrainer(Run):
                     self.update(self.collect())
                     self.end_round()
         finally:
-            self.policy.float()  # `trainer.model` is a reader's to call, without autocast
+            # `trainer.model` is a reader's to call, without autocast
+            with sharding.in_shards(self.blocks):
+                self.policy.float()
 
     def collect(self) -> Rollouts:
         """One round of rollouts, those of all processes, and its row in the history."""
@@ -132,8 +141,10 @@ class PPOTrainer(Run):
         share = processes.shard(len(batch))
         own = (batch.rows(share), advantages[share], returns[share])
         totals = processes.total(self.updating.run(lambda rows: self.gradients(*own, tokens, rows)))
-        processes.add_up([p.grad for p in self.policy.trainable().values() if p.grad is not None])
-        self.optimizer.step()
+        with sharding.in_shards(self.blocks):
+            learning = self.policy.trainable().values()
+            processes.add_up([p.grad for p in learning if p.grad is not None and not sharding.is_split(p)])
+            self.optimizer.step()
         lr = self.scheduler.get_last_lr()[0]
         self.scheduler.step()
         self.step += 1
