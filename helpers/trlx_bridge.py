@@ -179,6 +179,8 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
         processes.share_random_state()
         self.policy = load_policy(config)
+        if sharding.asked():
+            self.blocks = sharding.split(self.policy.to(self.accelerator.device))
         return PolicyForTrlx(self.policy)
 
     def refuse_padding_in_prompts(self) -> None:
@@ -193,15 +195,17 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
 
     def step_together(self, step) -> None:
         """An optimizer step on the mean of the processes' gradients, as DistributedDataParallel has it."""
-        gradients = [p.grad for p in self.policy.trainable().values() if p.grad is not None]
-        processes.add_up(gradients)
-        for gradient in gradients:
-            gradient /= processes.count()
-        step()
+        with sharding.in_shards(self.blocks):
+            gradients = [p.grad for p in self.policy.trainable().values() if p.grad is not None]
+            processes.add_up([gradient for gradient in gradients if not sharding.is_split(gradient)])
+            for gradient in gradients:
+                gradient /= processes.count()
+            step()
 
     def setup_optimizer(self):
         """torch's, as trlX makes it; but what does not fit is said in words."""
-        return make_optimizer(self.config, self.policy.trainable().values())
+        with sharding.in_shards(self.blocks):
+            return make_optimizer(self.config, self.policy.trainable().values())
 
     def setup_scheduler(self):
         return make_scheduler(self.config, self.opt)
@@ -463,11 +467,6 @@ def train(
         config = config.evolve(model=dict(model_path=model_path))
     check(config)
     processes.check_launch()
-    if sharding.asked():
-        raise CourseError(
-            "configs/zero2.yaml is for the built-in engine (RLHF_ENGINE=builtin): trlX would have FSDP wrap its whole model, of which "
-            "it calls parts. Launch it with configs/two_gpus.yaml."
-        )
     settings = settings_for_trlx(config)
     settings["train"]["trainer_kwargs"] = dict(
         prompts=prompts, eval_prompts=eval_prompts, listeners=listeners, minutes=minutes

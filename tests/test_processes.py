@@ -84,6 +84,8 @@ UNEVEN = dict(
     optimizer=dict(kwargs=dict(lr=2e-3)),
     scheduler=dict(kwargs=dict(T_max=24)),
 )
+# trlX permutes each process's rollouts by itself and whitens micro-batches: equal where a batch is the whole round
+WHOLE_ROUNDS = dict(method=dict(num_rollouts=8, gen_kwargs=GREEDY))
 RUNS = {
     "plain": ("builtin", TWO, {}),
     "uneven": ("builtin", TWO, UNEVEN),
@@ -95,8 +97,8 @@ RUNS = {
         ZERO2,
         dict(model=dict(num_layers_unfrozen=-1), optimizer=dict(kwargs=dict(lr=0.03, eps=0.1))),
     ),
-    # trlX permutes each process's rollouts by itself and whitens micro-batches: equal where a batch is the whole round
-    "whole rounds": ("trlx", TWO, dict(method=dict(num_rollouts=8, gen_kwargs=GREEDY))),
+    "whole rounds": ("trlx", TWO, WHOLE_ROUNDS),
+    "whole rounds, sharded": ("trlx", ZERO2, WHOLE_ROUNDS),
 }
 
 
@@ -128,7 +130,7 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path, name):
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "two" / "model").config.model_type == "gpt2"
 
 
-@pytest.mark.parametrize("engine, launcher", [("builtin", TWO), ("builtin", ZERO2), ("trlx", TWO)])
+@pytest.mark.parametrize("engine, launcher", [("builtin", TWO), ("builtin", ZERO2), ("trlx", TWO), ("trlx", ZERO2)])
 def test_killed_and_resumed_the_history_is_the_same(tmp_path, engine, launcher):
     """A killed process takes the others with it; together they go on from the checkpoint."""
     if engine == "trlx":

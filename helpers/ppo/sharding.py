@@ -45,7 +45,7 @@ def asked() -> bool:
     return True
 
 
-def split(policy: Policy, device: str) -> list[nn.Module]:
+def split(policy: Policy) -> list[nn.Module]:
     """The blocks of which everything learns, now in shards (`in_shards` gathers them).
 
     Raises:
@@ -58,7 +58,8 @@ def split(policy: Policy, device: str) -> list[nn.Module]:
             "there is nothing to split: no block learns as a whole (LoRA, or model.num_layers_unfrozen=0). Launch with "
             "configs/two_gpus.yaml."
         )
-    mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
+    device = next(policy.parameters()).device
+    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     for block in blocks:
         fully_shard(block, mesh=mesh, reshard_after_forward=False)
         block.set_reshard_after_backward(False)

@@ -53,7 +53,7 @@ class PPOTrainer(Run):
             policy.store_frozen_in(HALF[self.accelerator.mixed_precision])
         # evaluation_mode: on its device and in its precision, but not wrapped (processes.py says why)
         self.policy = self.accelerator.prepare_model(policy, evaluation_mode=True)
-        self.blocks = sharding.split(policy, self.accelerator.device.type) if sharding.asked() else ()
+        self.blocks = sharding.split(policy) if sharding.asked() else ()
         with sharding.in_shards(self.blocks):
             optimizer = make_optimizer(config, policy.trainable().values())
         scheduler = make_scheduler(config, optimizer)
