@@ -171,9 +171,12 @@ def train(args) -> None:
 
 
 def bench(args) -> None:
-    from helpers import bench
+    from helpers import bench, seeds
 
-    bench.main(args.seeds, args.sizes, args.repeats)
+    if args.seeds:
+        seeds.main(args.seeds)
+    else:
+        bench.main(args.sizes, args.repeats)
 
 
 def record(args) -> None:

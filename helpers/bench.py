@@ -10,52 +10,29 @@ response in place of a value head, one ratio for a whole response, and its own A
 
 Times depend on the machine and on what else it is doing: engines take turns, a ratio is formed within one turn, and the
 table has medians. Compare rows of one table, not tables. helpers/floor.py says how fast a round could be.
-
-`--seeds N` trains notebook 06's run with N seeds instead: how reliably it learns.
 """
 
-import functools
-import importlib.metadata
 import importlib.util
 import json
-import os
-import random
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pandas as pd
 import torch
 import transformers
-from accelerate import Accelerator, PartialState
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from accelerate import PartialState
+from transformers import AutoConfig, GPT2Config, GPT2LMHeadModel
 
-from helpers import course, engine, floor, reviews, trlx_install
-from helpers.compare import continue_prompts
-from helpers.course import GIB, Course
+from helpers import course, floor
+from helpers.bench_run import COLUMNS, ENGINES, SIZES, precision
 from helpers.errors import CourseError
-from helpers.notebooks import NOTEBOOKS, run_tagged
-from helpers.ppo.config import TRLConfig, default_ppo_config
-from helpers.ppo.policy import freeze_below
-from helpers.ppo.train import train
-from helpers.ppo.trainer import HALF, PPOTrainer
-from helpers.train_cli import load_reward
+from helpers.ppo.config import default_ppo_config
+from helpers.ppo.trainer import HALF
 
-PHASES = ("sample", "score", "forward", "update")
-COLUMNS = {"sample": "sample, s", "score": "score, s", "forward": "look back, s", "update": "update, s"}
-RESPONSE = 40  # tokens
 DTYPES = {"no": torch.float32} | HALF
-
-# The course's tiny model as it is, and GPT-2's published shapes, for which random weights will do.
-SIZES = {
-    "tiny": None,
-    "small": dict(n_layer=12, n_embd=768, n_head=12),
-    "medium": dict(n_layer=24, n_embd=1024, n_head=16),
-    "large": dict(n_layer=36, n_embd=1280, n_head=20),
-}
+OPTIONAL = {"trlX": "trlx", "TRL RLOO": "trl"}  # the package that each needs
 
 
 def measure(sizes=("tiny", "small"), repeats: int = 3, rounds: int | None = None) -> pd.DataFrame:
@@ -137,7 +114,7 @@ def random_gpt2(folder: Path, **shape) -> Path:
 
 def run_apart(name: str, task: dict) -> dict:
     """What `run_here` finds, in a fresh process: memory is that run's own, and a run that fails takes no other with it."""
-    command = [sys.executable, "-m", "helpers.bench", json.dumps({"engine": name, **task})]
+    command = [sys.executable, "-m", "helpers.bench_run", json.dumps({"engine": name, **task})]
     result = subprocess.run(command, cwd=course.ROOT, capture_output=True, text=True)
     if result.returncode == 0:
         return json.loads(result.stdout.splitlines()[-1])
@@ -152,259 +129,6 @@ def why(errors: str) -> str:
         return "out of memory"
     lines = [line for line in errors.splitlines() if line.strip() and not line.startswith(" ")]
     return f"failed: {lines[-1] if lines else 'no reason given'}"[:200]
-
-
-def run_here(task: dict) -> dict:
-    """Train once in this process; the row of `measure`, without size, engine and repeat."""
-    course.quiet()
-    reward_fn, prompts, held_out = material(task["size"])
-    model, watch, length = ENGINES[task["engine"]](task, reward_fn, prompts)
-    peak = peak_bytes()
-    gain = None
-    if held_out:
-        untrained = AutoModelForCausalLM.from_pretrained(task["model"])
-        before, after = (mean_reward(m, task, reward_fn, held_out) for m in (untrained, model))
-        gain = (after - before) / watch.total * 60
-    seconds = {phase: spent / task["rounds"] for phase, spent in watch.seconds.items()}
-    tokenizer = AutoTokenizer.from_pretrained(task["model"])
-    return {
-        "samples/s": recipe(task).method.num_rollouts * task["rounds"] / watch.total,
-        **{COLUMNS[phase]: seconds[phase] for phase in PHASES},
-        "peak GiB": peak / GIB,
-        "reward/min": gain,
-        "length": length,
-        "prompt": statistics.mean(map(len, tokenizer(prompts)["input_ids"])),
-    }
-
-
-def material(size: str) -> tuple:
-    """(reward function, prompts, held-out prompts): film reviews and their judge, or random words, a count and none."""
-    if SIZES[size] is None:
-        models = course.find_models("tiny", None)
-        here = Course("tiny", PartialState().device.type, "", *models, out=Path())
-        return load_reward(here.reward_model, here.device), *reviews.make_prompts(here)
-    draw = random.Random(0)
-    prompts = [" ".join(f"w{draw.randrange(50_000)}" for _ in range(draw.randint(4, 9))) for _ in range(640)]
-    return (lambda samples, **_: [sample.count("7") / 50 for sample in samples]), prompts, []
-
-
-def mean_reward(model, task: dict, reward_fn, prompts: list[str]) -> float:
-    """The mean reward on held-out prompts, with the same seed for every model."""
-    tokenizer = AutoTokenizer.from_pretrained(task["model"])
-    length = dict(max_new_tokens=RESPONSE, min_new_tokens=RESPONSE)
-    outputs = continue_prompts(model.to(PartialState().device), tokenizer, prompts, **length)
-    return statistics.mean(reward_fn([a + b for a, b in zip(prompts, outputs, strict=True)]))
-
-
-def recipe(task: dict) -> TRLConfig:
-    """trlX's defaults; the tiny model learns at notebook 06's rate."""
-    steps_per_round = 16  # four epochs of four batches
-    config = default_ppo_config().evolve(
-        model=dict(model_path=task["model"]),
-        tokenizer=dict(tokenizer_path=task["model"]),
-        train=dict(total_steps=steps_per_round * task["rounds"], seq_length=64, save_best=False),
-        method=dict(gen_kwargs=dict(max_new_tokens=RESPONSE, min_new_tokens=RESPONSE)),
-    )
-    # no evaluation but the first and the last
-    config = config.evolve(train=dict(eval_interval=config.train.total_steps))
-    if SIZES[task["size"]] is None:
-        rate = 25 / AutoConfig.from_pretrained(task["model"]).hidden_size ** 2
-        config = config.evolve(
-            optimizer=dict(kwargs=dict(lr=rate)), scheduler=dict(kwargs=dict(eta_min=rate))
-        )
-    return config
-
-
-class Stopwatch:
-    """Seconds of training, in all and by phase. What the phases do not name, such as the optimizer, counts as update."""
-
-    def __init__(self):
-        self.total = 0.0
-        self.named = {"sample": 0.0, "score": 0.0, "forward": 0.0}
-        self.went_on: float | None = None  # when it last began to run
-
-    def go(self) -> None:
-        self.went_on = now()
-
-    def pause(self) -> None:
-        if self.went_on is not None:
-            self.total += now() - self.went_on
-        self.went_on = None
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        return self.named | {"update": self.total - sum(self.named.values())}
-
-
-def now() -> float:
-    """Seconds, when the GPU has done what it was given."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-class Listener(Stopwatch):
-    """A stopwatch for PPO: it rests while a run evaluates or tries its reward function, and nothing is saved."""
-
-    def start(self, trainer) -> None:
-        trainer.evaluate, trainer.resume = (
-            self.not_counted(trainer.evaluate),
-            self.not_counted(trainer.resume),
-        )
-        trainer.save_checkpoint_if_due = lambda over: None
-        self.go()
-
-    def not_counted(self, method):
-        @functools.wraps(method)
-        def wrapper(*args, **kwargs):
-            self.pause()
-            try:
-                return method(*args, **kwargs)
-            finally:
-                self.go()
-
-        return wrapper
-
-    def progress(self, trainer) -> None: ...
-
-    def end(self, trainer) -> None:
-        self.pause()
-        for row in trainer.history.rounds:
-            for phase in self.named:
-                self.named[phase] += row[f"seconds_{phase}"]
-
-
-def ppo(run, task: dict, reward_fn, prompts, **options) -> tuple:
-    """(model, stopwatch, mean length of a response) of a run of PPO with trlX's interface."""
-    watch = Listener()
-    with tempfile.TemporaryDirectory() as folder:
-        config = recipe(task).evolve(train=dict(checkpoint_dir=folder))
-        trainer = run(
-            reward_fn=reward_fn,
-            prompts=prompts,
-            eval_prompts=prompts[:2],
-            config=config,
-            listeners=[watch],
-            **options,
-        )
-    return trainer.model, watch, statistics.mean(row["length"] for row in trainer.history.rounds)
-
-
-def plain(task: dict, *args) -> tuple:
-    return ppo(train, task, *args, trainer_class=PPOTrainer)
-
-
-def built_in(task: dict, *args) -> tuple:
-    return ppo(train, task, *args)
-
-
-def real_trlx(task: dict, *args) -> tuple:
-    from helpers import trlx_bridge
-
-    return ppo(trlx_bridge.train, task, *args)
-
-
-def rloo(task: dict, reward_fn, prompts) -> tuple:
-    """(model, stopwatch, mean length of a response) of TRL's RLOO, as near to `recipe` as it can be set."""
-    from datasets import Dataset
-    from transformers import TrainerCallback
-    from trl import RLOOConfig, RLOOTrainer
-
-    config, watch, lengths = recipe(task), Stopwatch(), []
-    model = AutoModelForCausalLM.from_pretrained(task["model"], dtype=torch.float32)
-    freeze_below(model, config.model.num_layers_unfrozen)
-    tokenizer = AutoTokenizer.from_pretrained(task["model"], padding_side="left")
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    generate, sampled_at = model.generate, 0.0
-
-    def timed_generate(*args, **kwargs):
-        nonlocal sampled_at
-        began = now()
-        try:
-            return generate(*args, **kwargs)
-        finally:
-            sampled_at = now()
-            watch.named["sample"] += sampled_at - began
-
-    def timed_reward(prompts, completions, completion_ids, **_):
-        began = now()  # between sampling and the reward RLOO looks back
-        watch.named["forward"] += began - sampled_at
-        lengths.extend(map(len, completion_ids))
-        rewards = reward_fn([a + b for a, b in zip(prompts, completions, strict=True)])
-        watch.named["score"] += now() - began
-        return rewards
-
-    class Watched(TrainerCallback):
-        def on_train_begin(self, *args, **kwargs):
-            watch.go()
-
-        def on_train_end(self, *args, **kwargs):
-            watch.pause()
-
-    method, precision = config.method, os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    adam = config.optimizer.kwargs
-    with tempfile.TemporaryDirectory() as folder:
-        settings = RLOOConfig(
-            output_dir=folder,
-            per_device_train_batch_size=config.train.batch_size,
-            generation_batch_size=method.num_rollouts,
-            num_generations=2,
-            num_iterations=method.ppo_epochs,
-            max_steps=config.train.total_steps,
-            max_completion_length=RESPONSE,
-            generation_kwargs=dict(min_new_tokens=RESPONSE),
-            beta=method.init_kl_coef,
-            epsilon=method.cliprange,
-            learning_rate=adam["lr"],
-            lr_scheduler_type="constant",
-            adam_beta1=adam["betas"][0],
-            adam_beta2=adam["betas"][1],
-            weight_decay=adam["weight_decay"],
-            disable_dropout=True,
-            gradient_checkpointing=False,  # it would save memory and cost time; trlX does without
-            bf16=precision == "bf16",
-            fp16=precision == "fp16",
-            use_cpu=PartialState().device.type == "cpu",
-            dataloader_pin_memory=False,
-            report_to="none",
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-        )
-        trainer = RLOOTrainer(
-            model,
-            timed_reward,
-            args=settings,
-            train_dataset=Dataset.from_dict({"prompt": prompts}),
-            processing_class=tokenizer,
-            callbacks=[Watched()],
-        )
-        model.generate = timed_generate
-        trainer.train()
-    del model.generate
-    return model.eval(), watch, statistics.mean(lengths)
-
-
-OPTIONAL = {"trlX": "trlx", "TRL RLOO": "trl"}  # the package that each needs
-ENGINES = {"built-in": built_in, "built-in, plain": plain, "trlX": real_trlx, "TRL RLOO": rloo}
-
-
-def peak_bytes() -> int:
-    """The most memory that was taken so far: on a GPU by torch's tensors, on a CPU by this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    try:  # not from getrusage, where a new process begins with the memory of the one that started it
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
-    except OSError:
-        import psutil
-
-        memory = psutil.Process().memory_info()
-        if hasattr(memory, "peak_wset"):  # Windows
-            return memory.peak_wset
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS, in bytes
 
 
 def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
@@ -450,11 +174,6 @@ def floors(runs: pd.DataFrame) -> dict[str, tuple[floor.Round, floor.Rates]]:
     return found
 
 
-def precision() -> str:
-    """Accelerate's word for the precision: no, fp16 or bf16."""
-    return Accelerator().mixed_precision
-
-
 def report(runs: pd.DataFrame) -> str:
     """The table of all engines, and for each size the floor of a round beside what the built-in PPO took."""
     table = tabulate(runs)
@@ -486,62 +205,9 @@ def caption(repeats: int) -> str:
     )
 
 
-def seeds(count: int) -> pd.DataFrame:
-    """Notebook 06's run with `count` seeds on each engine here: reward before and after, KL, distinct, seconds."""
-    here = course.start()
-    reward_fn = load_reward(here.reward_model, here.device)
-    prompts, held_out = reviews.make_prompts(here)
-    rows = []
-    for engine_name, run in engines().items():
-        for seed in range(count):
-            folder = here.out / "bench" / engine_name / f"seed{seed}"
-            config = notebook_config(here).evolve(train=dict(seed=seed, checkpoint_dir=str(folder)))
-            began = time.perf_counter()
-            history = run(reward_fn=reward_fn, prompts=prompts, eval_prompts=held_out, config=config).history
-            row = {"engine": engine_name, "seed": seed, **outcome(history)}
-            rows.append({**row, "seconds": time.perf_counter() - began})
-            print(f"{engine_name}, seed {seed}: {row['before']:.2f} -> {row['after']:.2f}", flush=True)
-    return pd.DataFrame(rows).set_index(["engine", "seed"])
-
-
-def engines() -> dict:
-    """The engines that are here, and how each trains: the built-in PPO, and trlX where it is installed."""
-    found = {"built-in": train}
-    if trlx_install.installed():
-        from helpers import trlx_bridge
-
-        found["trlX"] = trlx_bridge.train
-    return found
-
-
-def outcome(history) -> dict:
-    """What a run came to, in the numbers that two runs are compared by."""
-    first, last = history.evals[0], history.evals[-1]
-    return {
-        "before": first["reward/mean"],
-        "after": last["reward/mean"],
-        "KL": last["kl"],
-        "largest KL": max(row["kl"] for row in history.rounds),
-        "distinct": last["distinct"],
-    }
-
-
-def notebook_config(here: Course) -> TRLConfig:
-    """What notebook 06 calls `config`: its cell tagged so is run, so that there is one recipe and not two."""
-    names = run_tagged(NOTEBOOKS / "06_train.ipynb", "config", here=here, AutoConfig=AutoConfig, trlx=engine)
-    return names["config"]
-
-
-def main(seed_count: int = 0, sizes: str = "tiny,small", repeats: int = 3) -> None:
-    if seed_count:
-        print(seeds(seed_count).round(2).to_string())
-        return
+def main(sizes: str = "tiny,small", repeats: int = 3) -> None:
     here = course.start()
     heading = caption(repeats)
     runs = measure(list(dict.fromkeys(size.strip() for size in sizes.split(","))), repeats)
     runs.to_csv(here.out / "bench.csv", index=False)
     print(f"\n{heading}\n\n{report(runs)}\n\nEvery run: {here.show_path(here.out / 'bench.csv')}")
-
-
-if __name__ == "__main__":
-    print(json.dumps(run_here(json.loads(sys.argv[1]))))

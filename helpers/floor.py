@@ -184,7 +184,7 @@ def measure_rates(shape: Round, device: str = "cpu", dtype: torch.dtype = torch.
     return Rates(
         blocks={"sample": sampling, "forward": batch, "update": batch},
         head={
-            "sample": matmul_rate(shape.rollouts, H, V, device, dtype),
+            "sample": matmul_rate(shape.rollouts, H, min(V, head.ROWS), device, dtype),
             "forward": batch_head,
             "update": batch_head,
         },

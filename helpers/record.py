@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import bench, course, reviews
+from helpers import course, reviews
 from helpers.course import Course, atomic_write
 from helpers.notebooks import NOTEBOOKS, run_tagged
 from helpers.ppo.train import train
+from helpers.seeds import notebook_config
 from helpers.train_cli import load_reward
 
 BETAS = [0.0, 0.005, 0.02, 0.1, 0.5]
@@ -33,7 +34,7 @@ def kl_lab(here: Course) -> dict[str, pd.DataFrame]:
     runs, samples = [], []
     for beta in BETAS:
         with tempfile.TemporaryDirectory() as folder:
-            config = bench.notebook_config(here).evolve(
+            config = notebook_config(here).evolve(
                 method=dict(init_kl_coef=beta),
                 train=dict(checkpoint_dir=folder, save_best=False, eval_interval=here.steps(16)),
             )

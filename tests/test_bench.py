@@ -10,7 +10,7 @@ from ppo_run import small_run
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from helpers import bench, floor
+from helpers import bench, bench_run, floor
 from helpers.__main__ import main as command_line
 from helpers.errors import CourseError
 from helpers.ppo.config import default_ppo_config
@@ -137,14 +137,14 @@ def test_bench(capsys, one_round, tmp_path):
     bench.main(sizes="tiny", repeats=1)
     said = capsys.readouterr().out
     runs = pd.read_csv(tmp_path / "out" / "tiny" / "bench.csv")
-    assert set(runs["engine"]) == set(bench.ENGINES)
+    assert set(runs["engine"]) == set(bench_run.ENGINES)
     ran = runs.dropna(subset="samples/s").set_index("engine")
     assert {"built-in", "built-in, plain"} <= set(ran.index)
     for name, package in bench.OPTIONAL.items():
         assert (name in ran.index) == (bench.not_there(package) is None)
     assert (ran["peak GiB"] > 0.1).all()
     assert ran["reward/min"].notna().all()
-    seconds = ran[[*bench.COLUMNS.values()]]
+    seconds = ran[[*bench_run.COLUMNS.values()]]
     assert (seconds > 0).all(axis=None)
     assert (seconds.sum(axis=1) * ran["samples/s"]).tolist() == pytest.approx([128] * len(ran))
     # trlX tokenises its samples anew
@@ -167,10 +167,10 @@ def test_bench(capsys, one_round, tmp_path):
 
 def test_the_stopwatch_rests_while_a_run_evaluates(monkeypatch):
     clock = iter([0, 10, 15, 30])
-    monkeypatch.setattr(bench, "now", lambda: next(clock))
+    monkeypatch.setattr(bench_run, "now", lambda: next(clock))
     rounds = [dict(seconds_sample=4, seconds_score=1, seconds_forward=2)]
     trainer = SimpleNamespace(evaluate=lambda: 0.5, resume=None, history=SimpleNamespace(rounds=rounds))
-    watch = bench.Listener()
+    watch = bench_run.Listener()
     watch.start(trainer)
     assert trainer.evaluate() == 0.5
     watch.end(trainer)
@@ -251,7 +251,7 @@ def test_a_model_with_random_weights_has_a_word_for_every_token(tmp_path):
     assert (
         tokenizer.eos_token_id == json.loads((folder / "config.json").read_text())["eos_token_id"] == 50_256
     )
-    _, prompts, _ = bench.material("small")
+    _, prompts, _ = bench_run.material("small")
     assert {len(ids) for ids in tokenizer(prompts)["input_ids"]} == {4, 5, 6, 7, 8, 9}
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from ppo_run import MODEL, PROMPTS, count_the, small_config, small_run, without_times
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from helpers.errors import CourseError
 from helpers.ppo import generate, head, loss
@@ -288,3 +288,24 @@ def test_float16_on_a_cpu_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     with pytest.raises(CourseError, match="fp16 needs a GPU"):
         PPOTrainer(small_config(tmp_path), count_the, PROMPTS, PROMPTS)
+
+
+def test_log_probabilities_kept_from_sampling_are_exact_at_a_large_vocabulary():
+    """torch's float32 softmax over so many words does not add up to 1, which would be KL from the first round on."""
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=64)).eval()
+    model.get_output_embeddings().weight.data *= 20  # as sure of its words as a trained model
+    query = torch.randint(model.config.vocab_size, (64, 3))
+    settings = dict(max_new_tokens=8, eos_token_id=50_256, pad_token_id=50_256)
+    sampled = generate.sample(model, query, torch.ones_like(query), settings, torch.rand(64, 8))
+    logits = sampled.hidden.double() @ model.get_output_embeddings().weight.double().T
+    exact = logits.log_softmax(-1).gather(-1, sampled.tokens[..., None]).squeeze(-1)
+    assert exact.exp().max() > 0.1
+    assert (sampled.logprobs - exact).mean().abs() < 2e-7
+
+
+def test_logits_in_parts_are_the_layers():
+    torch.manual_seed(0)
+    hidden = torch.randn(5, 16)
+    for layer in (torch.nn.Linear(16, 2 * head.ROWS + 7, bias=False), torch.nn.Linear(16, head.ROWS + 1)):
+        assert torch.allclose(head.all_logits(hidden, layer), layer(hidden), atol=1e-6)

@@ -130,7 +130,9 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path, name):
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "two" / "model").config.model_type == "gpt2"
 
 
-@pytest.mark.parametrize("engine, launcher", [("builtin", TWO), ("builtin", ZERO2), ("trlx", TWO), ("trlx", ZERO2)])
+@pytest.mark.parametrize(
+    "engine, launcher", [("builtin", TWO), ("builtin", ZERO2), ("trlx", TWO), ("trlx", ZERO2)]
+)
 def test_killed_and_resumed_the_history_is_the_same(tmp_path, engine, launcher):
     """A killed process takes the others with it; together they go on from the checkpoint."""
     if engine == "trlx":

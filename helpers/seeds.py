@@ -1,0 +1,63 @@
+"""How reliably notebook 06's run learns: `python -m helpers bench --seeds N`."""
+
+import time
+
+import pandas as pd
+from transformers import AutoConfig
+
+from helpers import course, engine, reviews, trlx_install
+from helpers.course import Course
+from helpers.notebooks import NOTEBOOKS, run_tagged
+from helpers.ppo.config import TRLConfig
+from helpers.ppo.train import train
+from helpers.train_cli import load_reward
+
+
+def seeds(count: int) -> pd.DataFrame:
+    """Notebook 06's run with `count` seeds on each engine here: reward before and after, KL, distinct, seconds."""
+    here = course.start()
+    reward_fn = load_reward(here.reward_model, here.device)
+    prompts, held_out = reviews.make_prompts(here)
+    rows = []
+    for engine_name, run in engines().items():
+        for seed in range(count):
+            folder = here.out / "bench" / engine_name / f"seed{seed}"
+            config = notebook_config(here).evolve(train=dict(seed=seed, checkpoint_dir=str(folder)))
+            began = time.perf_counter()
+            history = run(reward_fn=reward_fn, prompts=prompts, eval_prompts=held_out, config=config).history
+            row = {"engine": engine_name, "seed": seed, **outcome(history)}
+            rows.append({**row, "seconds": time.perf_counter() - began})
+            print(f"{engine_name}, seed {seed}: {row['before']:.2f} -> {row['after']:.2f}", flush=True)
+    return pd.DataFrame(rows).set_index(["engine", "seed"])
+
+
+def engines() -> dict:
+    """The engines that are here, and how each trains: the built-in PPO, and trlX where it is installed."""
+    found = {"built-in": train}
+    if trlx_install.installed():
+        from helpers import trlx_bridge
+
+        found["trlX"] = trlx_bridge.train
+    return found
+
+
+def outcome(history) -> dict:
+    """What a run came to, in the numbers that two runs are compared by."""
+    first, last = history.evals[0], history.evals[-1]
+    return {
+        "before": first["reward/mean"],
+        "after": last["reward/mean"],
+        "KL": last["kl"],
+        "largest KL": max(row["kl"] for row in history.rounds),
+        "distinct": last["distinct"],
+    }
+
+
+def notebook_config(here: Course) -> TRLConfig:
+    """What notebook 06 calls `config`: its cell tagged so is run, so that there is one recipe and not two."""
+    names = run_tagged(NOTEBOOKS / "06_train.ipynb", "config", here=here, AutoConfig=AutoConfig, trlx=engine)
+    return names["config"]
+
+
+def main(count: int) -> None:
+    print(seeds(count).round(2).to_string())
