@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     add = command(
         bench, "bench", "Compare the engines: samples a second, seconds by phase, memory, reward a minute."
     ).add_argument
-    add("--sizes", default="tiny,small", help="some of tiny, small, medium, large (tiny,small)")
+    add("--sizes", default="tiny,small", help="some of tiny, small, medium, large, xl (tiny,small)")
     add("--repeats", type=int, default=3, metavar="N", help="runs of each, of which the median counts (3)")
     add(
         "--seeds", type=int, default=0, metavar="N", help="train with N seeds instead: how reliably it learns"

@@ -26,9 +26,10 @@ from accelerate import PartialState
 from transformers import AutoConfig, GPT2Config, GPT2LMHeadModel
 
 from helpers import course, floor
-from helpers.bench_run import COLUMNS, ENGINES, SIZES, precision
+from helpers.bench_run import COLUMNS, ENGINES, SIZES
 from helpers.errors import CourseError
 from helpers.ppo.config import default_ppo_config
+from helpers.ppo.processes import precision
 from helpers.ppo.trainer import HALF
 
 DTYPES = {"no": torch.float32} | HALF

@@ -5,7 +5,6 @@ TASK is JSON: engine (one of ENGINES), size (one of SIZES), model (a folder), an
 
 import functools
 import json
-import os
 import random
 import statistics
 import sys
@@ -20,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from helpers import course, reviews
 from helpers.compare import continue_prompts
 from helpers.course import GIB, Course
+from helpers.ppo import processes
 from helpers.ppo.config import TRLConfig, default_ppo_config
 from helpers.ppo.policy import freeze_below
 from helpers.ppo.train import train
@@ -36,6 +36,7 @@ SIZES = {
     "small": dict(n_layer=12, n_embd=768, n_head=12),
     "medium": dict(n_layer=24, n_embd=1024, n_head=16),
     "large": dict(n_layer=36, n_embd=1280, n_head=20),
+    "xl": dict(n_layer=48, n_embd=1600, n_head=25),
 }
 
 
@@ -246,8 +247,8 @@ def rloo(task: dict, reward_fn, prompts) -> tuple:
             weight_decay=adam["weight_decay"],
             disable_dropout=True,
             gradient_checkpointing=False,  # it would save memory and cost time; trlX does without
-            bf16=precision() == "bf16",
-            fp16=precision() == "fp16",
+            bf16=processes.precision() == "bf16",
+            fp16=processes.precision() == "fp16",
             use_cpu=PartialState().device.type == "cpu",
             dataloader_pin_memory=False,
             report_to="none",
@@ -270,11 +271,6 @@ def rloo(task: dict, reward_fn, prompts) -> tuple:
 
 
 ENGINES = {"built-in": built_in, "built-in, plain": plain, "trlX": real_trlx, "TRL RLOO": rloo}
-
-
-def precision() -> str:
-    """Accelerate's word for the precision of a run: no, fp16 or bf16."""
-    return os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
 
 
 def peak_bytes() -> int:

@@ -149,6 +149,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         self.learning = False
         with nccl_on_a_cpu():
             super().__init__(config, reward_fn=self.judge, stop_sequences=stop_sequences)
+        sharding.gather(self.blocks)  # trlX has moved the model to its device, which takes them apart
         config.train.trainer_kwargs = {}  # read by now, and nothing that a checkpoint could hold
         processes.join(self.accelerator)
         self.opt.step = partial(self.step_together, self.opt.step)
@@ -179,7 +180,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
         processes.share_random_state()
         self.policy = load_policy(config)
-        if sharding.asked():
+        if processes.sharded():
             self.blocks = sharding.split(self.policy.to(self.accelerator.device))
         return PolicyForTrlx(self.policy)
 
@@ -205,7 +206,8 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
     def setup_optimizer(self):
         """torch's, as trlX makes it; but what does not fit is said in words."""
         with sharding.in_shards(self.blocks):
-            return make_optimizer(self.config, self.policy.trainable().values())
+            optimizer = make_optimizer(self.config, self.policy.trainable().values())
+        return sharding.one_by_one(optimizer) if self.blocks else optimizer
 
     def setup_scheduler(self):
         return make_scheduler(self.config, self.opt)

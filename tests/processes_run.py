@@ -43,8 +43,12 @@ def characters(samples, **kwargs):
     return {"characters": [float(len(sample)) for sample in samples]}
 
 
+def run_out_of_memory(*_):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+
 class Watch:
-    """Asks for the end at step STOP_AT, in process 0 alone; kills process 1 at step KILL_AT."""
+    """Asks for the end at step STOP_AT, in process 0 alone; kills process 1 at step KILL_AT, or fills its memory at FULL_AT."""
 
     def start(self, trainer): ...
 
@@ -53,6 +57,8 @@ class Watch:
             trainer.stop()
         if NUMBER == 1 and trainer.step >= setting("KILL_AT"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if NUMBER == 1 and trainer.step >= setting("FULL_AT"):
+            trainer.blocks[0].mlp.register_forward_pre_hook(run_out_of_memory)
 
     def end(self, trainer): ...
 

@@ -258,7 +258,10 @@ def test_a_model_with_random_weights_has_a_word_for_every_token(tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("--sizes", "tiny,huge"), "there is no size 'huge': expected some of tiny, small, medium, large"),
+        (
+            ("--sizes", "tiny,huge"),
+            "there is no size 'huge': expected some of tiny, small, medium, large, xl",
+        ),
         (("--repeats", "0"), "--repeats is 0: expected at least 1"),
     ],
 )

@@ -16,7 +16,8 @@ from ppo_run import PROMPTS, small_config
 from transformers import AutoModelForCausalLM
 
 from helpers import trlx_install
-from helpers.ppo import processes
+from helpers.errors import CourseError
+from helpers.ppo import processes, sharding
 from helpers.ppo.policy import decoder_blocks
 from helpers.tiny import TINY
 
@@ -89,7 +90,8 @@ WHOLE_ROUNDS = dict(method=dict(num_rollouts=8, gen_kwargs=GREEDY))
 RUNS = {
     "plain": ("builtin", TWO, {}),
     "uneven": ("builtin", TWO, UNEVEN),
-    "sharded": ("builtin", ZERO2, {}),
+    # foreach: as is torch's custom on a GPU
+    "sharded": ("builtin", ZERO2, dict(optimizer=dict(kwargs=dict(foreach=True)))),
     "sharded, uneven": ("builtin", ZERO2, UNEVEN),
     # by steps in proportion to the gradients, which Adam's usual ones are not
     "sharded, everything learns": (
@@ -243,6 +245,33 @@ def test_other_ways_to_shard_are_refused(cli, arguments, told, reason):
     done = cli(*arguments, **told)
     assert done.returncode == 2
     assert reason in done.stderr and "configs/zero2.yaml" in done.stderr
+
+
+def test_accelerate_does_not_see_that_it_was_told_to_shard(monkeypatch):
+    told = dict(ACCELERATE_USE_FSDP="true", FSDP_VERSION="2", FSDP_RESHARD_AFTER_FORWARD="false")
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    processes.sharded.cache_clear()
+    try:
+        processes.check_launch()
+        assert processes.sharded() and "ACCELERATE_USE_FSDP" not in os.environ
+    finally:
+        processes.sharded.cache_clear()
+
+
+def test_sharded_memory_that_runs_out_ends_the_run_and_says_what_to_set(tmp_path):
+    done = run(tmp_path, {}, ZERO2, FULL_AT="2")
+    assert done.returncode != 0
+    assert "CourseError: out of memory with 8 rollouts at a time: set train.minibatch_size=4" in done.stderr
+
+
+def test_what_takes_all_tensors_at_once_is_refused(tmp_path, monkeypatch):
+    done = run(tmp_path, dict(optimizer=dict(kwargs=dict(fused=True))), ZERO2)
+    assert done.returncode != 0 and "has fused=True" in done.stderr
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(processes, "precision", lambda: "fp16")
+    with pytest.raises(CourseError, match="use bf16, or no"):
+        sharding.split(None)
 
 
 def test_sharding_needs_a_block_that_learns(cli, arguments, tmp_path):

@@ -29,11 +29,18 @@ def check_cost(answer) -> bool:
     """The cheaper of 50,000 rollouts at 20 a second and 0.40 an hour, or at 70 a second and 1.60 an hour."""
     if unattempted(answer):
         return not_attempted()
-    a, b = (50_000 / rate / 3600 * price for rate, price in [(20, 0.40), (70, 1.60)])
+    (a_hours, a), (b_hours, b) = (
+        (50_000 / rate / 3600, 50_000 / rate / 3600 * price) for rate, price in [(20, 0.40), (70, 1.60)]
+    )
+    hours, seconds = (
+        "those are hours. Multiply by the price of one.",
+        "divide by 3,600: the price is that of an hour, and you have seconds.",
+    )
     mistakes = {
         b: "that is machine B, the faster one. Compare it with A.",
         a * 60: "an hour has 3,600 seconds, not 60.",
-        a / 0.40: "those are hours. Multiply by the price of one.",
+        **dict.fromkeys([a_hours, b_hours], hours),
+        **dict.fromkeys([a * 3600, a_hours * 3600], seconds),
     }
     return report(number_mistake(answer, a, mistakes, 0.005))
 

@@ -87,7 +87,9 @@ def save(trainer, folder: Path) -> Path:
     for index, state in optimizer["state"].items():
         for key, value in state.items():
             if value is not None:
-                tensors[f"optimizer.{index}.{key}"] = sharding.whole(value)
+                value = sharding.whole(value)
+                if processes.is_main():  # the others have no use for all of them
+                    tensors[f"optimizer.{index}.{key}"] = value.cpu()
     tensors |= {f"random.{name}": value for name, value in torch_random_states().items()}
 
     def write(place: Path) -> None:

@@ -11,8 +11,10 @@ In one process every function here does nothing, or the plain thing.
 """
 
 import atexit
+import functools
 import os
 import random
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -21,6 +23,36 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 
 from helpers.errors import CourseError
+
+
+@functools.cache
+def sharded() -> bool:
+    """Whether `accelerate launch` was told to shard, as configs/zero2.yaml tells it (sharding.py).
+
+    That is taken out of the environment here, before an Accelerator or a model reads it: accelerate would wrap the whole model,
+    of which PPO calls parts.
+
+    Raises:
+        CourseError: it was told to shard in another way.
+    """
+    if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        return False
+    if os.environ.get("FSDP_VERSION") != "2" or parse_flag_from_env("FSDP_OFFLOAD_PARAMS"):
+        raise CourseError(
+            "of FSDP the engine knows version 2 without offloading: launch with configs/zero2.yaml"
+        )
+    if parse_flag_from_env("FSDP_RESHARD_AFTER_FORWARD", True):
+        raise CourseError(
+            "fsdp_reshard_after_forward: true would take the weights apart after each forward pass, and sampling needs all of them "
+            "for every token. Set it to false, as configs/zero2.yaml has it: gradients and Adam's memory are split."
+        )
+    del os.environ["ACCELERATE_USE_FSDP"]
+    return True
+
+
+def precision() -> str:
+    """Accelerate's word for the precision of a run: no, fp16 or bf16."""
+    return os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
 
 
 def state() -> PartialState:
@@ -133,9 +165,10 @@ def check_launch() -> None:
     """Before an Accelerator is made: refuse what would train something else than it says.
 
     Raises:
-        CourseError: the model is to be sharded (FSDP, DeepSpeed, Megatron-LM), or processes that were started together would
-            not know of each other, each train by itself and write over the others.
+        CourseError: the model is to be sharded in a way that is not ZeRO-2 by FSDP, or processes that were started together
+            would not know of each other, each train by itself and write over the others.
     """
+    sharded()
     for kind in ("DEEPSPEED", "MEGATRON_LM"):
         if parse_flag_from_env(f"ACCELERATE_USE_{kind}"):
             raise CourseError(
@@ -174,4 +207,14 @@ def join(accelerator: Accelerator) -> None:
             "train.minibatch_size instead: gradients then accumulate over the micro-batches of a batch."
         )
     if count() > 1:
-        atexit.register(state().destroy_process_group)  # else gloo may abort when another process ends first
+        atexit.register(leave)
+
+
+def leave() -> None:
+    """Part from the other processes, else gloo may abort when another process ends first.
+
+    Not at once: gloo's threads need the interpreter to let go of the last tensors that were sent, and abort where it has gone
+    (github.com/pytorch/pytorch/pull/179291). FSDP keeps them alive beyond the end of their group.
+    """
+    time.sleep(0.2)
+    state().destroy_process_group()

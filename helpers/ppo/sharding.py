@@ -2,55 +2,34 @@
 
 For each weight that learns Adam keeps two numbers, and its gradient is a third. Of P processes each needs them for 1/P of the
 weights alone, if all send each other the weights they have stepped (Rajbhandari et al. 2019, arxiv.org/abs/1910.02054, sec. 5).
+FSDP keeps that part of the weights a second time: 16/P bytes for each weight in place of 12.
 
 Between steps every process has the whole model: sampling runs it once for each new token, and no two processes write texts
 of the same length. Only blocks of which everything learns are split; norms, value head and embeddings stay whole.
 """
 
-import functools
-import os
 from contextlib import contextmanager
 
 import torch
-from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor, init_device_mesh
 
 from helpers.errors import CourseError
+from helpers.ppo import processes
 from helpers.ppo.policy import Policy, decoder_blocks
 
 
-@functools.cache
-def asked() -> bool:
-    """Whether `accelerate launch` was told to shard, as configs/zero2.yaml tells it.
-
-    That is taken out of the environment here: accelerate would wrap the whole model, of which PPO calls parts.
-
-    Raises:
-        CourseError: it was told to shard in another way.
-    """
-    if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        return False
-    if os.environ.get("FSDP_VERSION") != "2" or parse_flag_from_env("FSDP_OFFLOAD_PARAMS"):
-        raise CourseError(
-            "of FSDP the engine knows version 2 without offloading: launch with configs/zero2.yaml"
-        )
-    if parse_flag_from_env("FSDP_RESHARD_AFTER_FORWARD", True):
-        raise CourseError(
-            "fsdp_reshard_after_forward: true would take the weights apart after each forward pass, and sampling needs all of them "
-            "for every token. Set it to false, as configs/zero2.yaml has it: gradients and Adam's memory are split."
-        )
-    del os.environ["ACCELERATE_USE_FSDP"]
-    return True
-
-
 def split(policy: Policy) -> list[nn.Module]:
-    """The blocks of which everything learns, now in shards (`in_shards` gathers them).
+    """The blocks of which everything learns, now in shards (`gather` makes them whole); none in a single process.
 
     Raises:
-        CourseError: there are none.
+        CourseError: no block learns as a whole, or precision is float16, whose loss scaling knows no shards.
     """
+    if processes.count() == 1:
+        return []
+    if processes.precision() == "fp16":
+        raise CourseError("mixed precision fp16 cannot be had with configs/zero2.yaml: use bf16, or no")
     blocks, _ = decoder_blocks(policy.base_model)
     blocks = [block for block in blocks if all(p.requires_grad for p in block.parameters())]
     if not blocks:
@@ -59,7 +38,7 @@ def split(policy: Policy) -> list[nn.Module]:
             "configs/two_gpus.yaml."
         )
     device = next(policy.parameters()).device
-    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    mesh = init_device_mesh(device.type, (processes.count(),))
     for block in blocks:
         fully_shard(block, mesh=mesh, reshard_after_forward=False)
         block.set_reshard_after_backward(False)
@@ -69,14 +48,39 @@ def split(policy: Policy) -> list[nn.Module]:
     return blocks
 
 
+def gather(blocks: list[nn.Module]) -> None:
+    """Make the blocks whole in every process; all call this."""
+    for block in blocks:
+        block.unshard()
+
+
 @contextmanager
 def in_shards(blocks: list[nn.Module]):
-    """Inside, parameters are this process's shards, as the optimizer has them; afterwards all processes have all of them again."""
+    """Inside, parameters are this process's shards, as the optimizer has them; afterwards all processes have all of them again.
+
+    Not after an error: the other processes may be elsewhere, and would never join in.
+    """
     for block in blocks:
         block.reshard()
     yield
-    for block in blocks:
-        block.unshard()
+    gather(blocks)
+
+
+def one_by_one(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Have it step its tensors one by one: on a GPU torch takes many at once, where shards and whole tensors do not mix.
+
+    Raises:
+        CourseError: it was asked for the fused kind, which takes them at once too.
+    """
+    if any(group.get("fused") for group in optimizer.param_groups):
+        raise CourseError("optimizer.kwargs has fused=True, which cannot be had with configs/zero2.yaml")
+
+    def before_each_step(optimizer, *_):  # a checkpoint that is loaded brings its own settings
+        for group in optimizer.param_groups:
+            group["foreach"] = False
+
+    optimizer.register_step_pre_hook(before_each_step)
+    return optimizer
 
 
 def is_split(tensor: Tensor) -> bool:

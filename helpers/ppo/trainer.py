@@ -53,9 +53,11 @@ class PPOTrainer(Run):
             policy.store_frozen_in(HALF[self.accelerator.mixed_precision])
         # evaluation_mode: on its device and in its precision, but not wrapped (processes.py says why)
         self.policy = self.accelerator.prepare_model(policy, evaluation_mode=True)
-        self.blocks = sharding.split(policy) if sharding.asked() else ()
+        self.blocks = sharding.split(policy) if processes.sharded() else ()
         with sharding.in_shards(self.blocks):
             optimizer = make_optimizer(config, policy.trainable().values())
+        if self.blocks:
+            sharding.one_by_one(optimizer)
         scheduler = make_scheduler(config, optimizer)
         self.optimizer, self.scheduler = self.accelerator.prepare(optimizer, scheduler)
         train = config.train
@@ -69,7 +71,7 @@ class PPOTrainer(Run):
 
     @property
     def model(self):
-        """The policy as transformers knows it, without the value head."""
+        """The policy as transformers knows it, without the value head. Sharded, only `save_pretrained` of the trainer saves it."""
         return self.policy.base_model
 
     def learn(self) -> None:
@@ -83,8 +85,7 @@ class PPOTrainer(Run):
                     self.end_round()
         finally:
             # `trainer.model` is a reader's to call, without autocast
-            with sharding.in_shards(self.blocks):
-                self.policy.float()
+            self.policy.store_frozen_in(torch.float32)
 
     def collect(self) -> Rollouts:
         """One round of rollouts, those of all processes, and its row in the history."""
