@@ -33,7 +33,7 @@ from transformers import BatchEncoding
 from helpers.errors import CourseError
 from helpers.ppo import loss, processes, sharding
 from helpers.ppo.config import TRLConfig, check, default_ppo_config
-from helpers.ppo.load import load_policy, load_tokenizer, make_optimizer, make_scheduler
+from helpers.ppo.load import load_policy, load_tokenizer, make_scheduler
 from helpers.ppo.policy import Policy, hidden_states
 from helpers.ppo.run import Run, refuse_other_methods, round_row
 from helpers.rewards import score
@@ -134,7 +134,7 @@ class PolicyForTrlx(nn.Module):
 
 @register_trainer
 class CourseTrainer(Run, AcceleratePPOTrainer):
-    """trlX's PPO trainer; what `Run` defines (evaluate, generate, save_pretrained) comes before trlX's.
+    """trlX's PPO trainer; what `Run` defines (evaluate, generate, save_pretrained, setup_optimizer) comes before trlX's.
 
     Until, for evaluate: two trlX evaluations of one policy give the same rewards. Until, for save_pretrained:
     `AutoModelForCausalLM.from_pretrained` gives back the logits of a model that trlX saved (CarperAI/trlx issue 600).
@@ -202,12 +202,6 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
             for gradient in gradients:
                 gradient /= processes.count()
             step()
-
-    def setup_optimizer(self):
-        """torch's, as trlX makes it; but what does not fit is said in words."""
-        with sharding.in_shards(self.blocks):
-            optimizer = make_optimizer(self.config, self.policy.trainable().values())
-        return sharding.one_by_one(optimizer) if self.blocks else optimizer
 
     def setup_scheduler(self):
         return make_scheduler(self.config, self.opt)

@@ -11,9 +11,9 @@ import torch
 from accelerate.utils import set_seed
 
 from helpers.errors import CourseError
-from helpers.ppo import checkpoint, processes
+from helpers.ppo import checkpoint, processes, sharding
 from helpers.ppo.config import REAL_TRLX, TRLConfig
-from helpers.ppo.load import context_limit
+from helpers.ppo.load import context_limit, make_optimizer
 from helpers.ppo.rollout import PromptSet, Sampler, distinct_share, join
 from helpers.rewards import call_with_accepted
 
@@ -46,6 +46,12 @@ class Run:
 
     sampler_class = Sampler
     blocks = ()  # those of which each process has its shard (sharding.py)
+
+    def setup_optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer that `config` names, for what learns, or for this process's shards of it. trlX calls it by this name too."""
+        with sharding.in_shards(self.blocks):
+            optimizer = make_optimizer(self.config, self.policy.trainable().values())
+        return sharding.one_by_one(optimizer) if self.blocks else optimizer
 
     def prepare(
         self, reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners, minutes

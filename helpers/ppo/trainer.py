@@ -10,7 +10,7 @@ from accelerate.utils import DataLoaderConfiguration
 from helpers.errors import CourseError
 from helpers.ppo import loss, processes, sharding
 from helpers.ppo.config import check
-from helpers.ppo.load import load_policy, load_tokenizer, make_optimizer, make_scheduler
+from helpers.ppo.load import load_policy, load_tokenizer, make_scheduler
 from helpers.ppo.memory import Fitting
 from helpers.ppo.rollout import Rollouts, join
 from helpers.ppo.run import Run, round_row
@@ -54,10 +54,7 @@ class PPOTrainer(Run):
         # evaluation_mode: on its device and in its precision, but not wrapped (processes.py says why)
         self.policy = self.accelerator.prepare_model(policy, evaluation_mode=True)
         self.blocks = sharding.split(policy) if processes.sharded() else ()
-        with sharding.in_shards(self.blocks):
-            optimizer = make_optimizer(config, policy.trainable().values())
-        if self.blocks:
-            sharding.one_by_one(optimizer)
+        optimizer = self.setup_optimizer()
         scheduler = make_scheduler(config, optimizer)
         self.optimizer, self.scheduler = self.accelerator.prepare(optimizer, scheduler)
         train = config.train
