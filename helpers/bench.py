@@ -29,8 +29,8 @@ from helpers import course, floor
 from helpers.bench_run import COLUMNS, ENGINES, SIZES
 from helpers.errors import CourseError
 from helpers.ppo.config import default_ppo_config
-from helpers.ppo.processes import precision
-from helpers.ppo.trainer import HALF
+from helpers.ppo.parallel.processes import precision
+from helpers.ppo.parallel.trainer import HALF
 
 DTYPES = {"no": torch.float32} | HALF
 OPTIONAL = {"trlX": "trlx", "TRL RLOO": "trl"}  # the package that each needs

@@ -19,8 +19,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from helpers import course, reviews
 from helpers.compare import continue_prompts
 from helpers.course import GIB, Course
-from helpers.ppo import processes
 from helpers.ppo.config import TRLConfig, default_ppo_config
+from helpers.ppo.parallel import processes
 from helpers.ppo.policy import freeze_below
 from helpers.ppo.train import train
 from helpers.ppo.trainer import PPOTrainer

@@ -110,7 +110,7 @@ def start(seed: int = 0) -> Course:
     import transformers
 
     from helpers import engine
-    from helpers.ppo import processes
+    from helpers.ppo.parallel import processes
 
     models = find_models(scale, assets)
     process = processes.state()

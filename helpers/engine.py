@@ -49,7 +49,7 @@ def train(*args, **kwargs):
     """Train with live progress; the arguments are those of `helpers.ppo.train.train`, whichever engine trains."""
     # torch and matplotlib load when training starts, not when a notebook opens
     from helpers.monitor import Monitor
-    from helpers.ppo import processes
+    from helpers.ppo.parallel import processes
 
     if uses_trlx():
         from helpers.trlx_bridge import train as run

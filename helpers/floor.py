@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from helpers.errors import CourseError
-from helpers.ppo import head
+from helpers.ppo.fast import head
 
 # the phases as `History.rounds` names them; the reward function is the reader's own, and has no floor here
 PHASES = ("sample", "forward", "update")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from helpers.errors import CourseError
-from helpers.ppo.rollout import pad_rows
+from helpers.ppo.prompts import pad_rows
 from helpers.preferences import Rating
 
 TARGETS = {"first": 1.0, "tie": 0.5, "second": 0.0}

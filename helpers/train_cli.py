@@ -15,7 +15,7 @@ def main(
     The last tenth of the prompts (64 at most, one at least) is held out. Returns the folder of the tuned model.
     Under `accelerate launch` each process trains on its GPU, and the main one writes and prints.
     """
-    from helpers.ppo import processes
+    from helpers.ppo.parallel import processes
 
     processes.check_launch()
     here = course.start()

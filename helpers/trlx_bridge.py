@@ -31,9 +31,11 @@ from torch import Tensor, nn
 from transformers import BatchEncoding
 
 from helpers.errors import CourseError
-from helpers.ppo import loss, processes, sharding
+from helpers.ppo import loss
 from helpers.ppo.config import TRLConfig, check, default_ppo_config
 from helpers.ppo.load import load_policy, load_tokenizer, make_scheduler
+from helpers.ppo.parallel import processes, sharding
+from helpers.ppo.parallel.rollout import ParallelSampler
 from helpers.ppo.policy import Policy, hidden_states
 from helpers.ppo.run import Run, refuse_other_methods, round_row
 from helpers.rewards import score
@@ -159,6 +161,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         # trlX's own has a made-up <sep>, which would be saved with the model
         self.tokenizer = load_tokenizer(config)
         self.scores, self.outputs = [], []  # of this round's rollouts
+        self.device, self.autocast = self.accelerator.device, self.accelerator.autocast
         self.prepare(reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners, minutes)
         self.refuse_padding_in_prompts()
         self.sampler.temperature = 1.0  # that of trlX's log-probabilities, however it samples
@@ -180,9 +183,14 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
         processes.share_random_state()
         self.policy = load_policy(config)
-        if processes.sharded():
+        if processes.told_to_shard():
             self.blocks = sharding.split(self.policy.to(self.accelerator.device))
         return PolicyForTrlx(self.policy)
+
+    def make_sampler(self, reward_fn, stop_sequences: list[str]) -> ParallelSampler:
+        return ParallelSampler(
+            self.policy, self.tokenizer, reward_fn, self.config, stop_sequences, self.accelerator
+        )
 
     def refuse_padding_in_prompts(self) -> None:
         """trlX takes the padding token for padding wherever it stands: it would sample from one text and learn another."""

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from ppo_run import PROMPTS, small_run, without_times
 
-from helpers.ppo import checkpoint, sharding
+from helpers.ppo import checkpoint
+from helpers.ppo.parallel import sharding
 
 NUMBER = int(os.environ.get("RANK", 0))
 scored: list[str] = []

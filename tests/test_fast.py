@@ -6,8 +6,11 @@ from ppo_run import MODEL, PROMPTS, count_the, small_config, small_run, without_
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from helpers.errors import CourseError
-from helpers.ppo import generate, head, loss
-from helpers.ppo.fast import FastPPOTrainer, FastRollouts
+from helpers.ppo import loss, sampling
+from helpers.ppo.fast import generate, head
+from helpers.ppo.fast.rollout import FastRollouts
+from helpers.ppo.fast.trainer import FastPPOTrainer
+from helpers.ppo.parallel.trainer import ParallelPPOTrainer, store_frozen_in
 from helpers.ppo.policy import hidden_states
 from helpers.ppo.rollout import Rollouts
 from helpers.ppo.trainer import PPOTrainer
@@ -61,7 +64,9 @@ def test_a_whole_run_is_the_same_however_much_learns(tmp_path, unfrozen):
 def test_rollouts_remember_what_the_plain_path_computes_again(learned):
     trainer, rollouts = learned
     assert isinstance(rollouts, FastRollouts)
-    again = trainer.sampler.look_back(rollouts.query, rollouts.query_mask, rollouts.response, rollouts.mask)
+    again = trainer.sampler.forward_pass(
+        rollouts.query, rollouts.query_mask, rollouts.response, rollouts.mask
+    )
     remembered = (rollouts.logprobs, rollouts.ref_logprobs, rollouts.values)
     for ours, theirs in zip(remembered, again, strict=True):
         assert close(ours, theirs)
@@ -80,8 +85,8 @@ def test_gradients_are_the_same(learned):
     trainer, rollouts = learned
     advantages, returns = torch.randn(2, *rollouts.mask.shape) * rollouts.mask
     found = []
-    for look in (PPOTrainer.look, FastPPOTrainer.look):
-        trainer.look = lambda batch, look=look: look(trainer, batch)
+    for look in (PPOTrainer.forward_pass, FastPPOTrainer.forward_pass):
+        trainer.forward_pass = lambda batch, look=look: look(trainer, batch)
         sums = trainer.gradients(rollouts, advantages, returns, rollouts.mask.sum(), rows=4)
         found.append((sums, {name: p.grad.clone() for name, p in trainer.policy.trainable().items()}))
     (plain_sums, plain), (fast_sums, fast) = found
@@ -111,7 +116,9 @@ def test_a_response_cut_at_a_stop_sequence_is_looked_at_again(tmp_path):
     rollouts = trainer.collect()
     lengths = rollouts.mask.sum(1)
     assert lengths.min() < lengths.max()
-    again = trainer.sampler.look_back(rollouts.query, rollouts.query_mask, rollouts.response, rollouts.mask)
+    again = trainer.sampler.forward_pass(
+        rollouts.query, rollouts.query_mask, rollouts.response, rollouts.mask
+    )
     for ours, theirs in zip((rollouts.logprobs, rollouts.ref_logprobs, rollouts.values), again, strict=True):
         assert close(ours, theirs)
 
@@ -120,7 +127,9 @@ def test_a_setting_that_only_transformers_knows_is_sampled_by_it(tmp_path):
     changes = {"method": {"gen_kwargs": {"repetition_penalty": 1.3}}, "train": {"total_steps": 1}}
     trainer = small_run(tmp_path, changes=changes)
     rollouts = trainer.collect()
-    again = trainer.sampler.look_back(rollouts.query, rollouts.query_mask, rollouts.response, rollouts.mask)
+    again = trainer.sampler.forward_pass(
+        rollouts.query, rollouts.query_mask, rollouts.response, rollouts.mask
+    )
     assert close(rollouts.logprobs, again[0])
 
 
@@ -135,7 +144,9 @@ def test_a_llama_is_trained_the_fast_way_too(tmp_path, trainers):
     trainer = small_run(tmp_path / "run", changes=changes)
     rollouts = trainer.collect()
     assert isinstance(rollouts, FastRollouts)
-    again = trainer.sampler.look_back(rollouts.query, rollouts.query_mask, rollouts.response, rollouts.mask)
+    again = trainer.sampler.forward_pass(
+        rollouts.query, rollouts.query_mask, rollouts.response, rollouts.mask
+    )
     assert close(rollouts.logprobs, again[0]) and close(rollouts.ref_logprobs, again[1])
 
 
@@ -174,7 +185,7 @@ def test_log_probabilities_in_parts(monkeypatch, temperature, at_once):
 def test_draws_are_in_proportion():
     torch.manual_seed(0)
     weights = torch.tensor([0.0, 1.0, 5.0, 0.0, 2.0, 0.0]).expand(40_000, 6)
-    counts = generate.draw(weights, torch.rand(40_000)).bincount(minlength=6) / 40_000
+    counts = sampling.draw(weights, torch.rand(40_000)).bincount(minlength=6) / 40_000
     assert torch.allclose(counts, weights[0] / 8, atol=0.01)
     assert not counts[[0, 3, 5]].any()
 
@@ -182,7 +193,7 @@ def test_draws_are_in_proportion():
 def test_the_ends_of_the_unit_interval_draw_what_has_weight():
     weights = torch.tensor([[0.0, 1.0, 2.0, 0.0], [0.0, 0.1, 0.3, 0.0]]) / 3
     for uniform, expected in [(0.0, 1), (1 - 2**-24, 2)]:
-        assert generate.draw(weights, torch.full((2,), uniform)).tolist() == [expected, expected]
+        assert sampling.draw(weights, torch.full((2,), uniform)).tolist() == [expected, expected]
 
 
 def settings(**changes) -> dict:
@@ -234,8 +245,8 @@ def test_a_distribution_cut_to_its_likeliest_token_is_greedy(cut):
 def test_no_end_before_min_new_tokens_and_nothing_after_the_end():
     probabilities = torch.zeros(1, 5)
     probabilities[0, EOS], probabilities[0, 3] = 0.99, 0.01
-    early = generate.choose(probabilities, settings(min_new_tokens=2), torch.tensor([0.5]), t=1)
-    late = generate.choose(probabilities, settings(min_new_tokens=2), torch.tensor([0.5]), t=2)
+    early = sampling.choose(probabilities, settings(min_new_tokens=2), torch.tensor([0.5]), t=1)
+    late = sampling.choose(probabilities, settings(min_new_tokens=2), torch.tensor([0.5]), t=2)
     assert (early.item(), late.item()) == (3, EOS)
     model = tiny_model()
     model.get_output_embeddings().weight.data[EOS] = 100 * model.transformer.wte.weight.data.mean(0)
@@ -251,7 +262,7 @@ def test_no_end_before_min_new_tokens_and_nothing_after_the_end():
 def test_bfloat16_keeps_the_invariants(tmp_path, monkeypatch):
     """KL exactly 0 and the ratio exactly 1 before the first update; what is saved is float32, and is what was trained."""
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    for kind in (PPOTrainer, FastPPOTrainer):
+    for kind in (ParallelPPOTrainer, FastPPOTrainer):
         trainer = small_run(tmp_path / kind.__name__, trainer_class=kind)
         assert trainer.accelerator.mixed_precision == "bf16"
         history = trainer.history
@@ -270,11 +281,11 @@ def test_bfloat16_is_near_float32(learned):
     """The stated error: log-probabilities of a token within 0.1 nats, a sample's KL within 0.2."""
     trainer, rollouts = learned
     arguments = (rollouts.query, rollouts.query_mask, rollouts.response, rollouts.mask)
-    trainer.policy.store_frozen_in(torch.bfloat16)
+    store_frozen_in(trainer.policy, torch.bfloat16)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         trunk = trainer.sampler.run_trunk(*arguments)
         looked = [
-            trainer.sampler.look_up(top, trunk, *arguments[1:])[0]
+            trainer.sampler.top_forward_pass(top, trunk, *arguments[1:])[0]
             for top in (trainer.sampler.top, trainer.sampler.reference_top)
         ]
     assert trunk.dtype == torch.bfloat16 and looked[0].dtype == torch.float32
@@ -287,7 +298,7 @@ def test_bfloat16_is_near_float32(learned):
 def test_float16_on_a_cpu_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     with pytest.raises(CourseError, match="fp16 needs a GPU"):
-        PPOTrainer(small_config(tmp_path), count_the, PROMPTS, PROMPTS)
+        ParallelPPOTrainer(small_config(tmp_path), count_the, PROMPTS, PROMPTS)
 
 
 def test_log_probabilities_kept_from_sampling_are_exact_at_a_large_vocabulary():

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from helpers import trlx_install
 from helpers.errors import CourseError
-from helpers.ppo import processes, sharding
+from helpers.ppo.parallel import processes, sharding
 from helpers.ppo.policy import decoder_blocks
 from helpers.tiny import TINY
 
@@ -251,12 +251,9 @@ def test_accelerate_does_not_see_that_it_was_told_to_shard(monkeypatch):
     told = dict(ACCELERATE_USE_FSDP="true", FSDP_VERSION="2", FSDP_RESHARD_AFTER_FORWARD="false")
     for name, value in told.items():
         monkeypatch.setenv(name, value)
-    processes.sharded.cache_clear()
-    try:
-        processes.check_launch()
-        assert processes.sharded() and "ACCELERATE_USE_FSDP" not in os.environ
-    finally:
-        processes.sharded.cache_clear()
+    monkeypatch.setattr(processes, "_told_to_shard", False)  # and so it is afterwards
+    processes.check_launch()
+    assert processes.told_to_shard() and "ACCELERATE_USE_FSDP" not in os.environ
 
 
 def test_sharded_memory_that_runs_out_ends_the_run_and_says_what_to_set(tmp_path):

@@ -12,9 +12,9 @@ from ppo_run import small_run
 
 from helpers import course
 from helpers.errors import CourseError
-from helpers.ppo.fast import FastPPOTrainer
-from helpers.ppo.memory import Fitting
-from helpers.ppo.trainer import PPOTrainer
+from helpers.ppo.fast.trainer import FastPPOTrainer
+from helpers.ppo.parallel.memory import Fitting
+from helpers.ppo.parallel.trainer import ParallelPPOTrainer
 
 HERE = Path(__file__).parent
 
@@ -35,7 +35,7 @@ def test_minutes_must_be_a_number_above_0(tmp_path, minutes):
         small_run(tmp_path, minutes=minutes)
 
 
-@pytest.mark.parametrize("kind", [PPOTrainer, FastPPOTrainer])
+@pytest.mark.parametrize("kind", [ParallelPPOTrainer, FastPPOTrainer])
 def test_an_update_that_runs_out_of_memory_is_made_in_smaller_parts(tmp_path, monkeypatch, kind):
     """The steps stay what they were. The error is one that torch raises for a GPU, of which there need be none here."""
     roomy = small_run(tmp_path / "roomy", trainer_class=kind)
@@ -65,7 +65,7 @@ def test_where_processes_must_do_the_same_none_takes_smaller_parts_by_itself():
 
 
 def test_sampling_that_runs_out_of_memory_goes_on_in_parts_to_the_same_samples(tmp_path, monkeypatch):
-    from helpers.ppo import generate
+    from helpers.ppo.fast import generate
 
     roomy = small_run(tmp_path / "roomy")
     sample = generate.sample

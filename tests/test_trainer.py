@@ -7,8 +7,12 @@ from transformers import AutoModelForCausalLM
 
 from helpers.ppo import loss
 from helpers.ppo.policy import Policy
-from helpers.ppo.rollout import join
+from helpers.ppo.rollout import concatenate
 from helpers.ppo.trainer import PPOTrainer
+
+
+def policy_of(unfrozen: int) -> Policy:
+    return Policy(AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32), unfrozen)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def test_kl_is_0_before_the_first_update(tmp_path, unfrozen):
 @pytest.mark.parametrize("unfrozen", [-1, 0, 2])
 def test_the_reference_is_the_model_as_transformers_runs_it(unfrozen):
     plain = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
-    policy = Policy.from_pretrained(MODEL, unfrozen)
+    policy = policy_of(unfrozen)
     ids, _ = some_tokens(policy)
     with torch.no_grad():
         expected = plain(ids).logits[:, 3:9]
@@ -44,7 +48,7 @@ def test_the_reference_is_the_model_as_transformers_runs_it(unfrozen):
 
 
 def test_left_padding_does_not_change_what_the_policy_says():
-    policy = Policy.from_pretrained(MODEL, 2)
+    policy = policy_of(2)
     ids = torch.arange(5, 15)[None]
     padded = torch.cat([torch.zeros(1, 4, dtype=torch.long), ids], 1)
     mask = (torch.arange(14) >= 4).long()[None]
@@ -55,7 +59,7 @@ def test_left_padding_does_not_change_what_the_policy_says():
 
 
 def test_the_reference_shares_the_frozen_weights():
-    policy = Policy.from_pretrained(MODEL, 1)
+    policy = policy_of(1)
     own = {p.data_ptr() for p in policy.reference.parameters()} - {
         p.data_ptr() for p in policy.base_model.parameters()
     }
@@ -83,7 +87,7 @@ def test_what_follows_a_stop_sequence_is_cut_off(finished):
 def test_rollouts_of_different_widths_join(finished):
     short, _ = finished.sampler.rollouts(finished.prompts, [4])
     long, _ = finished.sampler.rollouts(finished.prompts, [2])
-    both = join([short, long])
+    both = concatenate([short, long])
     assert len(both) == 2
     assert torch.equal(both.query_mask.sum(1), torch.stack([short.query_mask.sum(), long.query_mask.sum()]))
     ids = torch.cat([both.query, both.response], 1)

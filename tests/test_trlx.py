@@ -8,7 +8,7 @@ import yaml
 from accelerate.utils import set_seed
 from common import TRLX_COMMAND
 from ppo_run import MODEL, PROMPTS, count_the, engine_train, small_config, small_run
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from helpers import engine, trlx_install
 from helpers.errors import CourseError
@@ -188,7 +188,7 @@ def test_difference_trlx_forgets_the_sampling_temperature(tmp_path, monkeypatch)
     query, response = rollout.query_tensor[None], rollout.response_tensor[None]
     known = (query != trainer.tokenizer.pad_token_id).long()
     trainer.sampler.temperature = 0.5  # as the built-in engine has it
-    ours, _, _ = trainer.sampler.look_back(query, known, response, torch.ones_like(response).float())
+    ours, _, _ = trainer.sampler.forward_pass(query, known, response, torch.ones_like(response).float())
     ids, mask = torch.cat([query, response], 1), torch.cat([known, torch.ones_like(response)], 1)
     plain = loss.log_distribution(trainer.policy.reference_logits(ids, mask, response.shape[1]))
     at_one = loss.token_logprobs(plain, response)
@@ -254,7 +254,9 @@ def test_difference_trlx_adds_up_the_means_of_micro_batches(tmp_path, monkeypatc
         config.optimizer = OptimizerConfig("sgd", dict(lr=1e-2))
         config.model.num_layers_unfrozen = 0  # the value head alone learns
         set_seed(config.train.seed)
-        before = Policy.from_pretrained(MODEL, 0).v_head[2].bias.item()
+        before = (
+            Policy(AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32), 0).v_head[2].bias.item()
+        )
         trainer = engine_train()(reward_fn=count_the, prompts=PROMPTS, eval_prompts=PROMPTS, config=config)
         return trainer.policy.v_head[2].bias.item() - before
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from helpers.errors import CourseError
-from helpers.ppo import processes, sharding
+from helpers.ppo.parallel import processes, sharding
 
 
 def write_folder(folder: Path, write) -> Path:

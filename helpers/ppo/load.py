@@ -1,10 +1,11 @@
 """From a configuration to the parts of a run: tokenizer, policy, optimizer, scheduler."""
 
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from helpers.errors import CourseError
 from helpers.ppo.config import TRLConfig, nearest
+from helpers.ppo.lora import lora_policy
 from helpers.ppo.policy import Policy
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -31,13 +32,14 @@ def load_tokenizer(config: TRLConfig):
 
 def load_policy(config: TRLConfig) -> Policy:
     path = config.model.model_path
+    """The policy in float32, whatever the file's precision: small float16 updates would round to nothing."""
     try:
-        return Policy.from_pretrained(
-            path,
-            config.model.num_layers_unfrozen,
-            config.model.peft_config,
-            **config.model.model_extra_configs,
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.float32, **config.model.model_extra_configs
         )
+        if config.model.peft_config:
+            return lora_policy(model, config.model.peft_config)
+        return Policy(model, config.model.num_layers_unfrozen)
     except CourseError:
         raise
     except (OSError, ValueError) as error:

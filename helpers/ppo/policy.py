@@ -1,11 +1,10 @@
 """The policy, its value head and the frozen reference it is held to."""
 
 import copy
-import warnings
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from helpers.errors import CourseError
 
@@ -13,31 +12,22 @@ from helpers.errors import CourseError
 class Policy(nn.Module):
     """A causal language model that also predicts a value per token, beside the frozen model it started as.
 
-    Only the top `num_layers_unfrozen` blocks and the final norm learn (-1: everything; 0: the value head alone); with a
-    `peft_config`, LoRA's matrices instead. The reference shares every frozen weight with the policy and keeps its own copy of the others, so it costs no more
-    memory than those. trlX leaves GPT-2's position embeddings to learn under a shared trunk, which moves the
-    reference; here they are frozen with the rest.
+    Only the top `num_layers_unfrozen` blocks and the final norm learn (-1: everything; 0: the value head alone). The
+    reference shares every frozen weight with the policy and keeps its own copy of the others, so it costs no more memory
+    than those. trlX leaves GPT-2's position embeddings to learn under a shared trunk, which moves the reference; here they
+    are frozen with the rest.
 
     The network stays in evaluation mode: dropout would make rollout and update disagree about the same tokens.
     """
 
-    def __init__(self, model: PreTrainedModel, num_layers_unfrozen: int, peft_config: dict | None = None):
+    def __init__(self, model: PreTrainedModel, num_layers_unfrozen: int):
         super().__init__()
         self.base_model = model.eval()
-        freeze_below(model, 0 if peft_config else num_layers_unfrozen)
+        freeze_below(model, num_layers_unfrozen)
+        # deepcopy takes what its memo holds for copied already: the frozen weights are shared
         shared = {id(p): p for p in model.parameters() if not p.requires_grad}
         self.reference = copy.deepcopy(model, memo=shared).requires_grad_(False)
-        if peft_config:
-            add_lora(model, peft_config)
         self.v_head = make_value_head(model.config.hidden_size)
-
-    @classmethod
-    def from_pretrained(
-        cls, path: str, num_layers_unfrozen: int, peft_config: dict | None = None, **kwargs
-    ) -> "Policy":
-        """Load in float32 whatever the file's precision: small float16 updates would round to nothing."""
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **kwargs)
-        return cls(model, num_layers_unfrozen, peft_config)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, response_length: int
@@ -51,28 +41,6 @@ class Policy(nn.Module):
         """The reference's logits (B, R, V) for the last R tokens."""
         hidden = hidden_states(self.reference, input_ids, attention_mask)[:, -response_length - 1 : -1]
         return self.reference.get_output_embeddings()(hidden)
-
-    def store_frozen_in(self, dtype: torch.dtype) -> None:
-        """Keep what policy and reference share in half precision; what learns, and what it started as, stay in float32."""
-        for parameter in self.base_model.parameters():
-            if not parameter.requires_grad:
-                parameter.data = parameter.data.to(dtype)
-
-    @torch.no_grad()
-    def plain_weights(self) -> dict[str, Tensor]:
-        """The policy's weights in float32 under the names of the model it was loaded as, with LoRA's share added in."""
-        own = {
-            name.replace(".base_layer.", "."): p
-            for name, p in self.base_model.named_parameters(remove_duplicate=False)
-        }
-        # not the policy's own state_dict, which would take sharded blocks apart
-        names = self.reference.state_dict()
-        weights = {name: own.get(name, tensor).float() for name, tensor in names.items()}
-        for name, module in self.base_model.named_modules():
-            if hasattr(module, "get_delta_weight"):
-                key = f"{name}.weight"
-                weights[key] = weights[key] + module.get_delta_weight(module.active_adapters[0]).float()
-        return weights
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that learn, by name."""
@@ -96,7 +64,11 @@ def positions(attention_mask: Tensor) -> Tensor:
 
 
 def freeze_below(model: PreTrainedModel, num_layers_unfrozen: int) -> None:
-    """Freeze all but the top blocks, the final norm and, where it is not tied to the embeddings, the output layer."""
+    """Freeze all but the top blocks, the final norm and, where it is not tied to the embeddings, the output layer.
+
+    Raises:
+        CourseError: the model has fewer blocks than that, or names them in a way that is not known here.
+    """
     if num_layers_unfrozen == -1:
         return
     depth = model.config.num_hidden_layers
@@ -113,32 +85,6 @@ def freeze_below(model: PreTrainedModel, num_layers_unfrozen: int) -> None:
         learn.append(model.get_output_embeddings())
     for module in learn:
         module.requires_grad_(True)
-
-
-def add_lora(model: PreTrainedModel, peft_config: dict) -> None:
-    """Add LoRA's trainable matrices to a frozen model (Hu et al. 2021, arxiv.org/abs/2106.09685); at first they add nothing.
-
-    Raises:
-        CourseError: peft is not installed, or does not know the configuration.
-    """
-    try:
-        from peft import get_peft_config
-    except ImportError as error:
-        raise CourseError("model.peft_config needs peft: python -m pip install peft") from error
-    if not isinstance(peft_config, dict) or str(peft_config.get("peft_type")).upper() != "LORA":
-        raise CourseError(
-            f"model.peft_config is {peft_config!r}: expected LoRA as a dictionary, such as "
-            'dict(peft_type="LORA", r=8, lora_alpha=16)'
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # peft finds out by itself which way round GPT-2 stores its weights
-            model.add_adapter(get_peft_config(peft_config))
-    except (TypeError, ValueError) as error:
-        raise CourseError(f"model.peft_config: {error}") from error
-    model.eval()
 
 
 def decoder_blocks(model: PreTrainedModel) -> tuple[nn.ModuleList, nn.Module]:

@@ -1,18 +1,15 @@
-"""Sampling: prompts in, scored continuations out, with everything the update needs to remember."""
+"""Rollouts: prompts in, scored continuations out, with everything the update needs to remember."""
 
 import time
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
-from torch.nn.utils.rnn import pad_sequence
 
-from helpers.errors import CourseError
-from helpers.ppo import generate, loss, processes
-from helpers.ppo.generate import Sampled, widen
-from helpers.ppo.memory import Fitting
+from helpers.ppo import loss
 from helpers.ppo.policy import Policy
+from helpers.ppo.prompts import PromptSet, pad_rows, widen
+from helpers.ppo.sampling import SETTINGS, sample
 from helpers.rewards import score
 
 
@@ -49,162 +46,74 @@ class Rollouts:
         return loss.kl_per_token(self.logprobs, self.ref_logprobs, self.mask)
 
 
-def join(parts: list[Rollouts]) -> Rollouts:
+def concatenate(parts: list[Rollouts]) -> Rollouts:
     """One batch of several: prompts padded on the left, the rest on the right, to the longest."""
-    joined = {}
+    whole = {}
     for name in (f.name for f in fields(parts[0])):
         tensors = [getattr(part, name) for part in parts]
         if tensors[0].dim() > 1:
             width = max(t.shape[1] for t in tensors)
             tensors = [widen(t, width, left=name.startswith("query")) for t in tensors]
-        joined[name] = torch.cat(tensors)
-    return type(parts[0])(**joined)
-
-
-def pad_rows(rows: list[list[int]], pad_id: int, side: str) -> tuple[Tensor, Tensor]:
-    """(N, T) token ids padded on that side ("left", "right") to the longest row, and their mask, 1 on tokens.
-
-    Where every row is empty there is one column of padding, because nothing downstream takes none.
-    """
-    tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
-    ids = pad_sequence(tensors, batch_first=True, padding_value=pad_id, padding_side=side)
-    ones = [torch.ones_like(row) for row in tensors]
-    mask = pad_sequence(ones, batch_first=True, padding_side=side)
-    return (ids, mask) if ids.shape[1] else (pad(ids, (0, 1), value=pad_id), pad(mask, (0, 1)))
-
-
-class PromptSet:
-    """Tokenised prompts, dealt in shuffled passes; what else came with a prompt stays with it."""
-
-    def __init__(self, prompts, tokenizer, max_tokens: int, name: str):
-        if not isinstance(prompts, (list, tuple)) or not prompts:
-            raise CourseError(f"{name} is {prompts!r:.60}: expected a list with at least one prompt")
-        entries = [prompt if isinstance(prompt, dict) else {"prompt": prompt} for prompt in prompts]
-        self.texts = [entry.get("prompt") for entry in entries]
-        self.metadata = [{key: entry[key] for key in entry if key != "prompt"} for entry in entries]
-        for index, text in enumerate(self.texts):
-            if not isinstance(text, str) or not text.strip():
-                raise CourseError(f"{name}[{index}] is {text!r}: expected a text with at least one word")
-        self.tokens = tokenizer(self.texts, add_special_tokens=False)["input_ids"]
-        for index, tokens in enumerate(self.tokens):
-            if len(tokens) > max_tokens:
-                raise CourseError(
-                    f"{name}[{index}] has {len(tokens)} tokens, but only {max_tokens} fit beside the continuation "
-                    f"(context minus max_new_tokens). Shorten it: {self.texts[index][:60]!r}..."
-                )
-        self.pad_id = tokenizer.pad_token_id
-        self.order: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def deal(self, count: int) -> list[int]:
-        """The next `count` prompts of a shuffled pass; a new pass begins where one ends."""
-        while len(self.order) < count:
-            self.order += torch.randperm(len(self)).tolist()
-        dealt, self.order = self.order[:count], self.order[count:]
-        return dealt
-
-    def batch(self, indices: list[int]) -> tuple[Tensor, Tensor, dict]:
-        """(N, Q) left-padded ids, their mask, and the metadata as one list per key."""
-        ids, mask = pad_rows([self.tokens[i] for i in indices], self.pad_id, "left")
-        keys = self.metadata[indices[0]].keys()
-        return ids, mask, {key: [self.metadata[i].get(key) for i in indices] for key in keys}
+        whole[name] = torch.cat(tensors)
+    return type(parts[0])(**whole)
 
 
 class Sampler:
-    """Samples from a policy and scores what it wrote."""
+    """Samples from a policy, scores what it wrote, and remembers what the policy thought of it."""
 
-    watched = None  # a block whose input sampling keeps; helpers/ppo/fast.py has a use for it
-
-    def __init__(self, policy: Policy, tokenizer, reward_fn, config, stop_sequences: list[str], accelerator):
+    def __init__(self, policy: Policy, tokenizer, reward_fn, config, stop_sequences: list[str], device):
         self.policy, self.tokenizer, self.reward_fn = policy, tokenizer, reward_fn
-        self.stop_sequences = stop_sequences
-        self.device, self.autocast = accelerator.device, accelerator.autocast
+        self.stop_sequences, self.device = stop_sequences, device
         self.seconds = {"sample": 0.0, "score": 0.0, "forward": 0.0}
         fixed = dict(do_sample=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
         self.eval_kwargs = {**fixed, **config.method.gen_kwargs}
         self.gen_kwargs = {**fixed, **(config.method.gen_experience_kwargs or config.method.gen_kwargs)}
         self.temperature = self.gen_kwargs.get("temperature") or 1.0
-        self.sampling = Fitting(config.method.chunk_size, "sampling", "method.chunk_size")
-        self.looking = Fitting(
-            config.train.minibatch_size or config.train.batch_size, "looking back", "train.minibatch_size"
-        )
+        self.rows_at_once = config.train.minibatch_size or config.train.batch_size
 
     @torch.no_grad()
     def rollouts(
         self, prompts: PromptSet, indices: list[int], evaluation: bool = False
     ) -> tuple[Rollouts, dict]:
-        """Sample one continuation per prompt, score it, and remember log-probabilities and values.
-
-        Returns the rollouts and their texts: samples, prompts, outputs, metadata. Of several processes each samples and scores
-        its share, and all return all of it: whoever holds every rollout can whiten, permute and average as one process does.
-        A round of rollouts is fewer bytes than the gradients of one step (GPT-2, 128 rollouts of 48 tokens: 20 MB and 60 MB).
-        """
-        share = processes.shard(len(indices))
-        parts = processes.gather(lambda: self.share_of_rollouts(prompts, indices, share, evaluation))
-        processes.share_random_state()
-        if len(parts) == 1:
-            return parts[0]
-        rollouts, texts = zip(*[part for part in parts if part], strict=True)
-        merged = {name: [text for each in texts for text in each[name]] for name in texts[0]}
-        return join(list(rollouts)).to(self.device), merged
-
-    def share_of_rollouts(
-        self, prompts: PromptSet, indices: list[int], share: slice, evaluation: bool
-    ) -> tuple[Rollouts, dict] | None:
-        """The rollouts of the prompts `indices[share]`; None where there are fewer prompts than processes."""
-        whole, indices = len(indices), indices[share]
-        if not indices:
-            return None
-        gen_kwargs = self.eval_kwargs if evaluation else self.gen_kwargs
+        """One rollout for each of the prompts at `indices`, and their texts: samples, prompts, outputs, metadata."""
+        settings = self.eval_kwargs if evaluation else self.gen_kwargs
         began = time.perf_counter()
+
+        # Stage 1: sample a continuation of each prompt, and end it at its EOS or stop sequence
         query, query_mask, metadata = prompts.batch(indices)
         query, query_mask = query.to(self.device), query_mask.to(self.device)
-        sampled = self.sample(query, query_mask, gen_kwargs, whole, share)
-        response, mask, outputs = self.finish(sampled.tokens)
+        response, mask, outputs = self.finish(self.sample(query, query_mask, settings))
         texts = [prompts.texts[i] for i in indices]
         samples = [text + output for text, output in zip(texts, outputs, strict=True)]
-        written = time.perf_counter()
+        sampled = time.perf_counter()
+
+        # Stage 2: score the samples
         given = score(self.reward_fn, samples, texts, outputs, tokenizer=self.tokenizer, **metadata)
         scores = scores_tensor(given, mask)
-        judged = time.perf_counter()
-        batch = self.looking.run(
-            lambda rows: self.remember(query, query_mask, response, mask, scores, sampled)
-        )
-        for phase, seconds in [
-            ("sample", written - began),
-            ("score", judged - written),
-            ("forward", time.perf_counter() - judged),
-        ]:
+        scored = time.perf_counter()
+
+        # Stage 3: log-probabilities of policy and reference, and values
+        rollouts = self.remember(query, query_mask, response, mask, scores)
+        times = dict(sample=sampled - began, score=scored - sampled, forward=time.perf_counter() - scored)
+        for phase, seconds in times.items():
             self.seconds[phase] += seconds
-        if processes.count() > 1:
-            batch = batch.to("cpu")  # a tensor that is sent remembers its GPU, which is another process's
-        return batch, {"samples": samples, "prompts": texts, "outputs": outputs, **metadata}
+        return rollouts, {"samples": samples, "prompts": texts, "outputs": outputs, **metadata}
 
-    def sample(self, query: Tensor, query_mask: Tensor, settings: dict, whole: int, share: slice) -> Sampled:
-        """One continuation per prompt: by `generate.sample`, or by transformers where a setting asks for more than it knows.
+    def sample(self, query: Tensor, query_mask: Tensor, settings: dict) -> Tensor:
+        """(N, R) token ids, one continuation per prompt."""
+        uniform = torch.rand(len(query), settings["max_new_tokens"]).to(self.device)
+        return self.continued(query, query_mask, settings, uniform)
 
-        The prompts are the rows `share` of `whole`; numbers are drawn for all of them, the same in every process.
-        """
+    def continued(self, query: Tensor, query_mask: Tensor, settings: dict, uniform: Tensor) -> Tensor:
+        """(N, R) token ids by `sampling.sample`, or by transformers where a setting asks for more than that knows."""
         model = self.policy.base_model
-        uniform = torch.rand(whole, settings["max_new_tokens"])[share].to(self.device)
+        if self.samples_by_itself(settings):
+            return sample(model, query, query_mask, settings, uniform)
+        return model.generate(input_ids=query, attention_mask=query_mask, **settings)[:, query.shape[1] :]
 
-        def continued(rows: Tensor) -> Sampled:
-            ids, mask = query[rows], query_mask[rows]
-            ends_as_here = settings["eos_token_id"] == self.tokenizer.eos_token_id  # `finish` cuts there
-            if set(settings) <= generate.SETTINGS and ends_as_here:
-                return generate.sample(model, ids, mask, settings, uniform[rows], self.watched)
-            with processes.own_random_numbers():
-                tokens = model.generate(input_ids=ids, attention_mask=mask, **settings)
-            return Sampled(tokens[:, query.shape[1] :])
-
-        def all_continued(count: int) -> Sampled:
-            parts = [continued(rows) for rows in torch.arange(len(query)).split(count)]
-            return generate.join(parts, self.tokenizer.pad_token_id)
-
-        with self.autocast():
-            return self.sampling.run(all_continued)
+    def samples_by_itself(self, settings: dict) -> bool:
+        """Whether no setting asks for more than `sampling.sample` knows."""
+        return set(settings) <= SETTINGS and settings["eos_token_id"] == self.tokenizer.eos_token_id
 
     def finish(self, response: Tensor) -> tuple[Tensor, Tensor, list[str]]:
         """End each response at its EOS or stop sequence: ids, mask and text without special tokens.
@@ -227,12 +136,12 @@ class Sampler:
         ids, mask = pad_rows(kept, self.tokenizer.pad_token_id, "right")
         return ids.to(self.device), mask.float().to(self.device), outputs
 
-    def remember(self, query, query_mask, response, mask, scores, sampled: Sampled) -> Rollouts:
+    def remember(self, query, query_mask, response, mask, scores) -> Rollouts:
         """The rollouts, with what the update needs to know about them."""
-        looked = self.look_back(query, query_mask, response, mask)
-        return Rollouts(query, query_mask, response, mask, *looked, scores)
+        known = self.forward_pass(query, query_mask, response, mask)
+        return Rollouts(query, query_mask, response, mask, *known, scores)
 
-    def look_back(self, query, query_mask, response, mask) -> tuple[Tensor, Tensor, Tensor]:
+    def forward_pass(self, query, query_mask, response, mask) -> tuple[Tensor, Tensor, Tensor]:
         """(N, R) log-probabilities under policy and reference, and values, 0 on padding.
 
         In slices, because the logits of one token are as many numbers as the vocabulary has entries.
@@ -241,10 +150,9 @@ class Sampler:
         attention = torch.cat([query_mask, mask.long()], dim=1)
         width = response.shape[1]
         slices = []
-        for rows in torch.arange(len(ids)).split(self.looking.rows):
-            with self.autocast():
-                logits, values = self.policy(ids[rows], attention[rows], width)
-                ref_logits = self.policy.reference_logits(ids[rows], attention[rows], width)
+        for rows in torch.arange(len(ids)).split(self.rows_at_once):
+            logits, values = self.policy(ids[rows], attention[rows], width)
+            ref_logits = self.policy.reference_logits(ids[rows], attention[rows], width)
             logprobs, ref_logprobs = (
                 loss.token_logprobs(loss.log_distribution(scores, self.temperature), response[rows])
                 for scores in (logits, ref_logits)
@@ -264,8 +172,3 @@ def scores_tensor(scores: list, mask: Tensor) -> Tensor:
         for t, value in enumerate(values):
             dense[row, min(t, last)] += value
     return dense
-
-
-def distinct_share(outputs: list[str]) -> float:
-    """Share of distinct texts among `outputs`, from 1/len (all the same) to 1."""
-    return len(set(outputs)) / len(outputs)

@@ -3,7 +3,7 @@
 import math
 import time
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,10 +11,13 @@ import torch
 from accelerate.utils import set_seed
 
 from helpers.errors import CourseError
-from helpers.ppo import checkpoint, processes, sharding
+from helpers.ppo import checkpoint
 from helpers.ppo.config import REAL_TRLX, TRLConfig
 from helpers.ppo.load import context_limit, make_optimizer
-from helpers.ppo.rollout import PromptSet, Sampler, distinct_share, join
+from helpers.ppo.lora import plain_weights
+from helpers.ppo.parallel import processes, sharding
+from helpers.ppo.prompts import PromptSet
+from helpers.ppo.rollout import Sampler, concatenate
 from helpers.rewards import call_with_accepted
 
 
@@ -44,7 +47,7 @@ class Run:
     Needs before `prepare`: config, tokenizer, accelerator, and policy (helpers.ppo.policy.Policy) on its device.
     """
 
-    sampler_class = Sampler
+    autocast = staticmethod(nullcontext)  # in half precision, Accelerate's
     blocks = ()  # those of which each process has its shard (sharding.py)
 
     def setup_optimizer(self) -> torch.optim.Optimizer:
@@ -79,10 +82,12 @@ class Run:
         self.prompts = PromptSet(prompts, self.tokenizer, limit, "prompts")
         self.eval_prompts = PromptSet(eval_prompts, self.tokenizer, limit, "eval_prompts")
         checkpoint.check_disk(train.checkpoint_dir, checkpoint_bytes(self.policy))
-        self.sampler = self.sampler_class(
-            self.policy, self.tokenizer, reward_fn, self.config, list(stop_sequences or []), self.accelerator
-        )
+        self.sampler = self.make_sampler(reward_fn, list(stop_sequences or []))
         self.total_steps = planned_steps(self.config)
+
+    def make_sampler(self, reward_fn, stop_sequences: list[str]) -> Sampler:
+        """What samples and scores, for rollouts and for evaluation."""
+        return Sampler(self.policy, self.tokenizer, reward_fn, self.config, stop_sequences, self.device)
 
     @contextmanager
     def told(self):
@@ -135,7 +140,7 @@ class Run:
                     rows.append({"prompt": prompt, "output": output, "reward": reward})
                 for name, values in self.measure(texts):
                     metrics.setdefault(name, []).extend(values)
-        rollouts = join(parts)
+        rollouts = concatenate(parts)
         self.eval_samples = rows
         self.evaluation_seconds = time.monotonic() - began
         return {
@@ -171,12 +176,11 @@ class Run:
     def generate(self, input_ids, attention_mask=None, **kwargs):
         """Token ids (B, prompt + response) sampled as rollouts are; `kwargs` override the settings."""
         settings = {**self.sampler.gen_kwargs, **kwargs}
-        device = self.accelerator.device
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        with torch.no_grad(), self.accelerator.autocast(), processes.own_random_numbers():
+        with torch.no_grad(), self.autocast(), processes.own_random_numbers():
             return self.policy.base_model.generate(
-                input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), **settings
+                input_ids=input_ids.to(self.device), attention_mask=attention_mask.to(self.device), **settings
             )
 
     def save_pretrained(self, directory: str | Path | None = None) -> Path:
@@ -187,7 +191,7 @@ class Run:
 
     def write_model(self, folder: Path) -> None:
         # by way of the reference, a model of the plain kind whatever was added to the policy
-        self.policy.reference.save_pretrained(folder, state_dict=self.policy.plain_weights())
+        self.policy.reference.save_pretrained(folder, state_dict=plain_weights(self.policy))
         self.tokenizer.save_pretrained(folder)
 
     def end_round(self) -> None:
@@ -277,6 +281,11 @@ def round_row(step: int, rewards, kl, kl_coef: float, lengths, outputs: list[str
         **{f"seconds_{phase}": seconds[phase] for phase in ("sample", "score", "forward")},
         "seconds_update": 0.0,
     }
+
+
+def distinct_share(outputs: list[str]) -> float:
+    """Share of distinct texts among `outputs`, from 1/len (all the same) to 1."""
+    return len(set(outputs)) / len(outputs)
 
 
 def planned_steps(config: TRLConfig) -> int:

@@ -3,7 +3,7 @@
 from accelerate.utils import set_seed
 
 from helpers.ppo.config import TRLConfig, default_ppo_config
-from helpers.ppo.fast import FastPPOTrainer
+from helpers.ppo.fast.trainer import FastPPOTrainer
 from helpers.ppo.run import refuse_other_methods
 from helpers.ppo.trainer import PPOTrainer
 

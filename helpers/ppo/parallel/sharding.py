@@ -16,7 +16,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor, init_device_mesh
 
 from helpers.errors import CourseError
-from helpers.ppo import processes
+from helpers.ppo.parallel import processes
 from helpers.ppo.policy import Policy, decoder_blocks
 
 

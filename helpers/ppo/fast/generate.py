@@ -1,20 +1,17 @@
-"""Sampling one token at a time, and remembering what was computed on the way."""
+"""Sampling as `helpers.ppo.sampling` has it, in memory taken once, and remembering what was computed on the way."""
 
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
-from transformers import DynamicCache, PreTrainedModel, TopKLogitsWarper, TopPLogitsWarper
+from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from helpers.ppo import head
+from helpers.ppo.fast import head
 from helpers.ppo.policy import positions
-
-# what `sample` understands; with any other setting transformers' own `generate` samples
-SETTINGS = {"max_new_tokens", "min_new_tokens", "do_sample", "temperature", "top_k", "top_p"}
-SETTINGS |= {"eos_token_id", "pad_token_id"}
+from helpers.ppo.prompts import widen
+from helpers.ppo.sampling import choose
 
 
 @dataclass
@@ -45,7 +42,7 @@ def sample(
 
     Args:
         query, query_mask: (N, Q) prompts padded on the left, and 1 on their tokens.
-        settings: some of SETTINGS, as transformers' `generate` names them.
+        settings: some of `sampling.SETTINGS`, as transformers' `generate` names them.
         watched: a block of the model whose input is kept.
     """
     temperature = settings.get("temperature") or 1.0
@@ -78,7 +75,7 @@ def sample(
     return Sampled(tokens, logprobs, hidden, temperature, torch.cat(inputs, dim=1) if inputs else None)
 
 
-def join(parts: list[Sampled], pad_id: int) -> Sampled:
+def concatenate(parts: list[Sampled], pad_id: int) -> Sampled:
     """What was sampled for several parts of one padded batch as one, padded on the right to the longest."""
     if len(parts) == 1:
         return parts[0]
@@ -90,13 +87,6 @@ def join(parts: list[Sampled], pad_id: int) -> Sampled:
             value = pad_id if name == "tokens" else 0
             joined[name] = torch.cat([widen(t, width, value=value) for t in tensors])
     return Sampled(**joined)
-
-
-def widen(tensor: Tensor, width: int, left: bool = False, value: float = 0) -> Tensor:
-    """(N, T, ...) padded with `value` to `width` columns, at the left or at the right."""
-    missing = width - tensor.shape[1]
-    rest = (0, 0) * (tensor.dim() - 2)
-    return pad(tensor, (*rest, missing, 0) if left else (*rest, 0, missing), value=value)
 
 
 @contextmanager
@@ -141,31 +131,3 @@ class Room(DynamicLayer):
             room[:, :, start:end] = states
         self.keys, self.values = (room[:, :, :end] for room in self.rooms)
         return self.keys, self.values
-
-
-def choose(probabilities: Tensor, settings: dict, uniform: Tensor, t: int) -> Tensor:
-    """(N,) the next token of each row, from probabilities (N, V) and numbers (N,) in [0, 1)."""
-    weights = probabilities
-    if t < (settings.get("min_new_tokens") or 0):
-        weights = weights.clone()
-        weights[:, settings["eos_token_id"]] = 0
-    if not settings.get("do_sample", True):
-        return weights.argmax(-1)
-    if settings.get("top_k"):
-        weights = TopKLogitsWarper(settings["top_k"], filter_value=0.0)(None, weights)
-    if settings.get("top_p") not in (None, 1.0):
-        weights = TopPLogitsWarper(settings["top_p"])(None, weights.log()).exp()
-    return draw(weights, uniform)
-
-
-def draw(weights: Tensor, uniform: Tensor) -> Tensor:
-    """(N,) indices drawn in proportion to `weights` (N, V): where the running sum first exceeds `uniform` of the whole.
-
-    torch.multinomial asks for a random number per entry, which at GPT-2's vocabulary took twice as long on a CPU as the
-    model itself.
-    """
-    sums = weights.cumsum(-1)
-    whole = sums[:, -1:]
-    # rounding must not take a draw to the very end, which may lie behind entries of weight 0
-    below = torch.minimum(uniform[:, None] * whole, whole.nextafter(torch.zeros_like(whole)))
-    return torch.searchsorted(sums, below, right=True).squeeze(-1)

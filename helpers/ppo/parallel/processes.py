@@ -11,7 +11,6 @@ In one process every function here does nothing, or the plain thing.
 """
 
 import atexit
-import functools
 import os
 import random
 import time
@@ -24,19 +23,25 @@ from accelerate.utils import broadcast_object_list, gather_object, parse_flag_fr
 
 from helpers.errors import CourseError
 
+_told_to_shard = False
 
-@functools.cache
-def sharded() -> bool:
-    """Whether `accelerate launch` was told to shard, as configs/zero2.yaml tells it (sharding.py).
 
-    That is taken out of the environment here, before an Accelerator or a model reads it: accelerate would wrap the whole model,
-    of which PPO calls parts.
+def told_to_shard() -> bool:
+    """Whether `accelerate launch` was told to shard, as configs/zero2.yaml tells it (sharding.py). Known after `check_launch`."""
+    return _told_to_shard
+
+
+def take_over_sharding() -> None:
+    """Take the order to shard out of the environment, before an Accelerator or a model reads it.
+
+    accelerate would wrap the whole model, of which PPO calls parts.
 
     Raises:
-        CourseError: it was told to shard in another way.
+        CourseError: it was told to shard in a way that is not known here.
     """
+    global _told_to_shard
     if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        return False
+        return
     if os.environ.get("FSDP_VERSION") != "2" or parse_flag_from_env("FSDP_OFFLOAD_PARAMS"):
         raise CourseError(
             "of FSDP the engine knows version 2 without offloading: launch with configs/zero2.yaml"
@@ -47,7 +52,7 @@ def sharded() -> bool:
             "for every token. Set it to false, as configs/zero2.yaml has it: gradients and Adam's memory are split."
         )
     del os.environ["ACCELERATE_USE_FSDP"]
-    return True
+    _told_to_shard = True
 
 
 def precision() -> str:
@@ -168,7 +173,7 @@ def check_launch() -> None:
         CourseError: the model is to be sharded in a way that is not ZeRO-2 by FSDP, or processes that were started together
             would not know of each other, each train by itself and write over the others.
     """
-    sharded()
+    take_over_sharding()
     for kind in ("DEEPSPEED", "MEGATRON_LM"):
         if parse_flag_from_env(f"ACCELERATE_USE_{kind}"):
             raise CourseError(

@@ -1,0 +1,1 @@
+"""The same PPO with each thing computed once."""

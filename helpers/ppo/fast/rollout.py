@@ -1,0 +1,106 @@
+"""Rollouts that remember what sampling computed."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from helpers.ppo.fast import generate, head
+from helpers.ppo.fast.generate import Sampled, inputs_of
+from helpers.ppo.fast.trunk import Top, first_unfrozen
+from helpers.ppo.parallel.rollout import ParallelSampler
+from helpers.ppo.policy import Policy, decoder_blocks, hidden_states
+from helpers.ppo.prompts import widen
+from helpers.ppo.rollout import Rollouts
+
+
+@dataclass
+class FastRollouts(Rollouts):
+    """Rollouts, and what the frozen blocks gave for their tokens: the input of the first block that learns."""
+
+    query_trunk: Tensor  # (N, Q, hidden)
+    # (N, R, hidden); that of the last token is not needed, and 0 where it was not computed
+    response_trunk: Tensor
+
+    def trimmed(self) -> "FastRollouts":
+        """Without the columns that hold padding only."""
+        q, r = (int(mask.sum(1).max()) for mask in (self.query_mask, self.mask))
+        cut = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        for name, tensor in cut.items():
+            if tensor.dim() > 1:
+                cut[name] = tensor[:, -q:] if name.startswith("query") else tensor[:, :r]
+        return FastRollouts(**cut)
+
+
+class FastSampler(ParallelSampler):
+    """A sampler whose rollouts remember what sampling computed."""
+
+    def __init__(self, policy: Policy, *args):
+        super().__init__(policy, *args)
+        first = first_unfrozen(policy.base_model)
+        self.sampled: Sampled | None = None  # what sampling the latest responses computed
+        self.watched = decoder_blocks(policy.base_model)[0][first]
+        self.top, self.reference_top = Top(policy.base_model, first), Top(policy.reference, first)
+
+    def sample_in_parts(self, query, query_mask, settings: dict, uniform, count: int) -> Tensor:
+        """As `ParallelSampler.sample_in_parts`; what sampling computed is kept for `remember`."""
+        self.sampled = None
+        if not self.samples_by_itself(settings):
+            return super().sample_in_parts(query, query_mask, settings, uniform, count)
+        model = self.policy.base_model
+        parts = [
+            generate.sample(model, query[rows], query_mask[rows], settings, uniform[rows], self.watched)
+            for rows in torch.arange(len(query)).split(count)
+        ]
+        self.sampled = generate.concatenate(parts, self.tokenizer.pad_token_id)
+        return self.sampled.tokens
+
+    def remember_once(self, query, query_mask, response, mask, scores) -> FastRollouts:
+        """As `Sampler.remember`. The network runs again only where a response is not what was sampled, or in half precision.
+
+        In half precision a token comes out differently by itself and among others, and policy and reference must differ by
+        learning alone: there the policy's top blocks run again just as the reference's do.
+        """
+        width, sampled = response.shape[1], self.sampled
+        as_sampled = (
+            sampled is not None
+            and width <= sampled.tokens.shape[1]
+            and bool(((response == sampled.tokens[:, :width]) | (mask == 0)).all())
+        )
+        trunk = sampled.trunk if as_sampled else self.run_trunk(query, query_mask, response, mask)
+        trunk = trunk[:, : query.shape[1] + width - 1]
+        ref_logprobs, _ = self.top_forward_pass(self.reference_top, trunk, query_mask, response, mask)
+        if as_sampled and trunk.dtype == torch.float32 and sampled.temperature == self.temperature:
+            logprobs, hidden = sampled.logprobs[:, :width] * mask, sampled.hidden[:, :width][mask.bool()]
+        else:
+            logprobs, hidden = self.top_forward_pass(self.top, trunk, query_mask, response, mask)
+        values = spread(self.policy.v_head(hidden).squeeze(-1).float(), mask)
+        prompts, responses = trunk.tensor_split([query.shape[1]], dim=1)
+        responses = widen(responses, width)
+        return FastRollouts(
+            query, query_mask, response, mask, logprobs, ref_logprobs, values, scores, prompts, responses
+        )
+
+    def run_trunk(self, query, query_mask, response, mask) -> Tensor:
+        """(N, Q + R - 1, hidden) what goes into the first block that learns."""
+        ids = torch.cat([query, response], dim=1)[:, :-1]
+        attention = torch.cat([query_mask, mask.long()], dim=1)[:, :-1]
+        with inputs_of(self.watched) as inputs:
+            for rows in torch.arange(len(ids)).split(self.rows_at_once):
+                hidden_states(self.policy.base_model, ids[rows], attention[rows])
+        return torch.cat(inputs)
+
+    def top_forward_pass(self, top: Top, trunk, query_mask, response, mask) -> tuple[Tensor, Tensor]:
+        """(N, R) log-probabilities of the responses, and the hidden states (n, hidden) that gave them."""
+        logprobs, states = [], []
+        for rows in torch.arange(len(trunk)).split(self.rows_at_once):
+            hidden = top.hidden_states(trunk[rows], query_mask[rows], mask[rows])
+            tokens = response[rows][mask[rows].bool()]
+            logprobs.append(head.token_logprobs(hidden, top.head, tokens, self.temperature))
+            states.append(hidden)
+        return spread(torch.cat(logprobs), mask), torch.cat(states)
+
+
+def spread(values: Tensor, mask: Tensor) -> Tensor:
+    """(B, R) with `values`, one for each response token, in their places, and 0 on padding."""
+    return torch.zeros_like(mask).masked_scatter(mask.bool(), values)

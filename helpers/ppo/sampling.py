@@ -1,0 +1,76 @@
+"""Sampling from a causal model, one token at a time."""
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel, TopKLogitsWarper, TopPLogitsWarper
+
+from helpers.ppo.policy import positions
+
+# what `sample` understands; with any other setting transformers' own `generate` samples
+SETTINGS = {"max_new_tokens", "min_new_tokens", "do_sample", "temperature", "top_k", "top_p"}
+SETTINGS |= {"eos_token_id", "pad_token_id"}
+
+
+@torch.no_grad()
+def sample(
+    model: PreTrainedModel, query: Tensor, query_mask: Tensor, settings: dict, uniform: Tensor
+) -> Tensor:
+    """Continue each prompt until every response has ended, or has `max_new_tokens` tokens.
+
+    Which tokens come out follows from `uniform` alone: the same numbers give the same texts.
+
+    Args:
+        query, query_mask: (N, Q) prompts padded on the left, and 1 on their tokens.
+        settings: some of SETTINGS, as transformers' `generate` names them.
+        uniform: (N, max_new_tokens) numbers in [0, 1).
+    Returns:
+        (N, R) token ids, padding after the end of a response.
+    """
+    eos, pad_id = settings["eos_token_id"], settings["pad_token_id"]
+    temperature = settings.get("temperature") or 1.0
+    cache, mask, ids, place = DynamicCache(config=model.config), query_mask, query, positions(query_mask)
+    ended = torch.zeros(len(query), dtype=torch.bool, device=query.device)
+    response = []
+    for t in range(settings["max_new_tokens"]):
+        # the keys and values of earlier tokens are in the cache, so only new tokens go through the network
+        hidden = model.base_model(
+            input_ids=ids, attention_mask=mask, position_ids=place, past_key_values=cache, use_cache=True
+        ).last_hidden_state[:, -1]
+        logits = model.get_output_embeddings()(hidden).float()
+        probabilities = (logits if temperature == 1.0 else logits / temperature).softmax(-1)
+        tokens = choose(probabilities, settings, uniform[:, t], t).masked_fill(ended, pad_id)
+        response.append(tokens)
+        ended = ended | (tokens == eos)
+        if ended.all():
+            break
+        ids, place = tokens[:, None], place[:, -1:] + 1
+        mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
+    return torch.stack(response, dim=1)
+
+
+def choose(probabilities: Tensor, settings: dict, uniform: Tensor, t: int) -> Tensor:
+    """(N,) the next token of each row, from probabilities (N, V) and numbers (N,) in [0, 1)."""
+    weights = probabilities
+    if t < (settings.get("min_new_tokens") or 0):
+        weights = weights.clone()
+        weights[:, settings["eos_token_id"]] = 0
+    if not settings.get("do_sample", True):
+        return weights.argmax(-1)
+    if settings.get("top_k"):
+        weights = TopKLogitsWarper(settings["top_k"], filter_value=0.0)(None, weights)
+    if settings.get("top_p") not in (None, 1.0):
+        weights = TopPLogitsWarper(settings["top_p"])(None, weights.log()).exp()
+    return draw(weights, uniform)
+
+
+def draw(weights: Tensor, uniform: Tensor) -> Tensor:
+    """(N,) indices drawn in proportion to `weights` (N, V): where the running sum first exceeds `uniform` of the whole.
+
+    torch.multinomial asks for a random number per entry, which at GPT-2's vocabulary took twice as long on a CPU as the
+    model itself.
+    """
+    sums = weights.cumsum(-1)
+    whole = sums[:, -1:]
+    # rounding must not take a draw to the very end, which may lie behind entries of weight 0
+    below = torch.minimum(uniform[:, None] * whole, whole.nextafter(torch.zeros_like(whole)))
+    return torch.searchsorted(sums, below, right=True).squeeze(-1)
