@@ -1,8 +1,8 @@
 """From a configuration to the parts of a run: tokenizer, policy, optimizer, scheduler."""
 
 import torch
-from transformers import AutoTokenizer
 
+from helpers import weights
 from helpers.errors import CourseError
 from helpers.ppo.config import TRLConfig, nearest
 from helpers.ppo.policy import Policy
@@ -16,11 +16,9 @@ SCHEDULERS = {
 
 def load_tokenizer(config: TRLConfig):
     """The tokenizer, padding on the left: a continuation must follow its prompt's last token directly."""
-    path = config.tokenizer.tokenizer_path
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **config.tokenizer.tokenizer_extra_configs)
-    except (OSError, ValueError) as error:
-        raise CourseError(cannot_load("tokenizer.tokenizer_path", path, error)) from error
+    tokenizer = weights.load_tokenizer(
+        config.tokenizer.tokenizer_path, "tokenizer.tokenizer_path", config.tokenizer.tokenizer_extra_configs
+    )
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = (
@@ -30,24 +28,11 @@ def load_tokenizer(config: TRLConfig):
 
 
 def load_policy(config: TRLConfig) -> Policy:
-    path = config.model.model_path
-    try:
-        return Policy.from_pretrained(
-            path,
-            config.model.num_layers_unfrozen,
-            config.model.peft_config,
-            **config.model.model_extra_configs,
-        )
-    except CourseError:
-        raise
-    except (OSError, ValueError) as error:
-        raise CourseError(cannot_load("model.model_path", path, error)) from error
-
-
-def cannot_load(field: str, path: str, error: Exception) -> str:
-    return (
-        f"{field} {path!r} cannot be loaded: {str(error).strip().splitlines()[0]} "
-        "It must be a folder that save_pretrained wrote, or a name on the Hugging Face hub (which needs a network)."
+    return Policy.from_pretrained(
+        config.model.model_path,
+        config.model.num_layers_unfrozen,
+        config.model.peft_config,
+        config.model.model_extra_configs,
     )
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from helpers import weights
 from helpers.errors import CourseError
 
 
@@ -33,10 +34,18 @@ class Policy(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, path: str, num_layers_unfrozen: int, peft_config: dict | None = None, **kwargs
+        cls,
+        path: str,
+        num_layers_unfrozen: int,
+        peft_config: dict | None = None,
+        settings: dict | None = None,
     ) -> "Policy":
-        """Load in float32 whatever the file's precision: small float16 updates would round to nothing."""
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, **kwargs)
+        """Load in float32 whatever the file's precision: small float16 updates would round to nothing.
+
+        Raises:
+            CourseError: the model cannot be loaded whole and without running code that comes with it.
+        """
+        model = weights.load_model(AutoModelForCausalLM, path, "model.model_path", settings)
         return cls(model, num_layers_unfrozen, peft_config)
 
     def forward(
