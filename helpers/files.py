@@ -93,7 +93,7 @@ def write_folder(folder: str | Path, write: Callable[[Path], None]) -> Path:
         raise
     except Exception as error:  # safetensors and tokenizers have kinds of their own for a full disk
         raise CourseError(
-            f"{folder} could not be written: {reason(error)}. What was there is as it was. Free some space, or choose another folder."
+            f"{folder} could not be written: {reason(error)}. What was there is as it was. Is the disk full? Free some space, or choose another folder."
         ) from error
     return folder
 
