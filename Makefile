@@ -1,11 +1,34 @@
 # `make` lists the targets. Everything is installed into .venv, and nowhere else.
-PYTHON ?= python3
-BRANCH ?= main
+#
+# Variables of these names in the environment do not count; what is given after make does: make PYTHON=python3.13 course
+PYTHON = python3
+LAB_ARGS =
+# These two are taken letter by letter: neither make nor the shell runs anything in them.
+given = $(if $(filter command line,$(origin $1)),$(value $1))
+override REPO := $(call given,REPO)
+override BRANCH := $(or $(call given,BRANCH),main)
+export REPO BRANCH
+# With one of these set, pip would install elsewhere.
+unexport PIP_PREFIX PIP_ROOT PIP_TARGET PIP_USER
+
 JUPYTERLAB = jupyterlab>=4.4,<4.7
 
 VENV = .venv/bin/python
 READY = .venv/.ready
 PIP = $(VENV) -m pip install --disable-pip-version-check
+
+# Whether make made an environment: it has a mark, or .ready from before there was a mark. A link is the reader's, wherever it leads.
+MARK = .made-by-make
+ours = { [ ! -L $1 ] && { [ -f $1/$(MARK) ] || [ -f $1/.ready ]; }; }
+
+# Make an environment anew, the mark first. What make did not make is never deleted, unless it is an empty folder.
+define new_environment
+if $(call ours,$1); then rm -rf $1 || exit 1; else rmdir $1 2> /dev/null || true; fi; \
+if [ -e $1 ] || [ -L $1 ]; then \
+	echo "$1 is here and make did not make it, so make leaves it alone. Rename it, then try again: mv $1 $1-mine"; exit 1; \
+fi; \
+mkdir $1 && touch $1/$(MARK) && $(PYTHON) -m venv $1
+endef
 
 .PHONY: help course test test-widgets test-browser trlx lab notebooks lint publish tiny clean
 
@@ -22,9 +45,7 @@ test: $(READY)  ## run every test, and every notebook with a tenth of the traini
 		--nbval-lax --nbval-current-env --nbval-cell-timeout 600 \
 		--ignore tests/colab_gpu.ipynb --ignore tests/browser tests notebooks
 
-test-widgets:  ## the widgets on Colab's ipywidgets 7.7, in a small environment without torch
-	@[ -d .venv-widgets ] || $(PYTHON) -m venv .venv-widgets
-	@.venv-widgets/bin/python -m pip install --quiet --disable-pip-version-check -r tests/widgets/requirements.txt
+test-widgets: .venv-widgets/.ready  ## the widgets on Colab's ipywidgets 7.7, in a small environment without torch
 	@.venv-widgets/bin/python -m pytest -q tests/widgets
 
 test-browser: .venv/.lab .venv-classic/.ready  ## work the widgets in a real browser (needs Chromium); screenshots go to out/screenshots
@@ -44,22 +65,26 @@ lint: $(READY)  ## check the code's style
 	@$(VENV) -m ruff check . && $(VENV) -m ruff format --check .
 
 publish: $(READY)  ## REPO=owner/name [BRANCH=main]: write where the course lives into its badges
-	@$(VENV) -m helpers publish '$(REPO)' --branch '$(BRANCH)'
+	@$(VENV) -m helpers publish --branch="$$BRANCH" -- "$$REPO"
 
 tiny: $(READY)  ## build the embedded models again
 	@$(VENV) -m helpers.tiny.build
 
-clean:  ## remove .venv and caches; results in out/ stay
-	rm -rf .venv .venv-widgets .venv-classic .pytest_cache .ruff_cache
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+clean:  ## remove the environments that make made, and caches; results in out/ stay
+	@for folder in .venv .venv-widgets .venv-classic; do \
+		if $(call ours,$$folder); then rm -rf $$folder; \
+		elif [ -e $$folder ] || [ -L $$folder ]; then echo "$$folder is not from make, so it stays."; fi; \
+	done
+	@rm -rf .pytest_cache .ruff_cache
+	@find helpers notebooks tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last: without it an environment is half made, and is made again.
 $(READY): requirements.txt tests/requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "The course needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is not one of them. If you have one under another"; \
-		  echo "name, say so: make PYTHON=python3.13 $(MAKECMDGOALS)"; exit 1; }
-	@[ -f $@ ] || rm -rf .venv
-	@[ -d .venv ] || { echo "Making .venv; installing takes some minutes the first time."; $(PYTHON) -m venv .venv; }
+		  echo "name, say so: make PYTHON=python3.13 course"; exit 1; }
+	@[ -f $@ ] || { $(call new_environment,.venv); }
+	@echo "Installing into .venv; this takes some minutes the first time."
 	@$(PIP) -r requirements.txt -r tests/requirements.txt
 	@touch $@
 
@@ -70,7 +95,12 @@ $(READY): requirements.txt tests/requirements.txt
 # Classic Notebook with Colab's widgets; the path file gives it the other packages of .venv.
 PACKAGES = -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 .venv-classic/.ready: $(READY) tests/browser/requirements-classic.txt
-	@rm -rf .venv-classic && $(PYTHON) -m venv .venv-classic
+	@$(call new_environment,.venv-classic)
 	@.venv-classic/bin/python -m pip install --quiet --disable-pip-version-check -r tests/browser/requirements-classic.txt
 	@$(VENV) $(PACKAGES) > "$$(.venv-classic/bin/python $(PACKAGES))/course.pth"
+	@touch $@
+
+.venv-widgets/.ready: tests/widgets/requirements.txt
+	@[ -f $@ ] || { $(call new_environment,.venv-widgets); }
+	@.venv-widgets/bin/python -m pip install --quiet --disable-pip-version-check -r tests/widgets/requirements.txt
 	@touch $@

@@ -3,15 +3,18 @@
 import argparse
 import errno
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
 
-from helpers import course
-from helpers.errors import CourseError
+from helpers import course, files
+from helpers.errors import CourseError, chain
+from helpers.terminal import printable
 
 REVIEWS_PART = "imdb/plain_text"
+
+# errors of the machine, which say nothing about the file
+NOT_ITS_OWN = {errno.ENOMEM, errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         return args.command(args) or 0
     except CourseError as error:
         let_the_main_process_speak()
-        print(f"\n{error}", file=sys.stderr)
+        print(f"\n{printable(str(error))}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         if error.name.startswith("helpers"):
@@ -127,7 +130,9 @@ def run(args) -> None:
     here = course.start()
     from helpers import notebooks
 
-    (here.out / "result.json").unlink(missing_ok=True)  # so that the table cannot show an earlier run
+    path = here.out / "result.json"
+    if path.exists():  # so that the table cannot show an earlier run
+        print(f"The results so far are kept in {files.set_aside(path, 'before').name}.")
     started = time.monotonic()
     copies = notebooks.run(here)
     minutes = (time.monotonic() - started) / 60
@@ -207,75 +212,100 @@ def publish(args) -> None:
 
 def prefetch(args) -> None:
     """Fill an assets folder. Each part appears whole or not at all, so this can be stopped and run again."""
+    course.send_nothing_home()
     course.quiet()
     folder = args.folder.expanduser().absolute()
     for name, hub_id in [*course.MODELS.items(), (REVIEWS_PART, course.REVIEWS)]:
         if is_there(folder, name):
             print(f"{name}: already there", flush=True)
             continue
+        files.check_folder(folder / name)
         if not course.hub_answers() and not course.all_cached():
             raise CourseError(
                 f"{name} has to come from huggingface.co, which does not answer. Run this where it does."
             )
-        print(f"{name}: fetching {hub_id} ...", flush=True)
+        print(f"{name}: fetching {hub_id} at {course.REVISIONS[hub_id]} ...", flush=True)
         fetch_part(folder / name, name, hub_id)
     course.check_assets(folder)
     print(f"\nComplete. To use it at full scale: RLHF_ASSETS={folder} make course")
 
 
 def is_there(folder: Path, name: str) -> bool:
-    """Whether a part is complete and can be loaded."""
+    """Whether a part is complete and can be loaded. What is damaged is renamed: it may be somebody's all the same.
+
+    Raises:
+        CourseError: it could not be loaded for a reason that is not its own, such as a package or memory that is lacking.
+    """
+    place = folder / name
     if any(part.startswith(f"{name}/") for part in course.missing_parts(folder)):
         return False
     try:
-        load_part(name, str(folder / name))
-    except Exception:  # damaged in whatever way: fetch it again
+        load_part(name, str(place))
+    except Exception as error:  # the libraries have many kinds for what is damaged, and few for the rest
+        if any(
+            isinstance(cause, (ImportError, MemoryError))
+            or getattr(cause, "errno", None) in NOT_ITS_OWN
+            or "memory" in str(cause).lower()
+            for cause in chain(error)
+        ):
+            raise CourseError(
+                f"{place} could not be loaded, and may be whole: {files.reason(error)}. It is as it was."
+            ) from error
+        aside = files.set_aside(place, "damaged")
+        print(f"{name}: could not be loaded ({files.reason(error)}). It is {aside} now.", flush=True)
         return False
     return True
 
 
 def fetch_part(target: Path, name: str, hub_id: str) -> None:
-    """Fetch one part into a folder beside its place, then move it there."""
-    partial = target.with_name(f".{target.name}.part")
+    """Fetch one part into its place; files of other names that are there stay.
+
+    Raises:
+        CourseError: it could not be fetched, or not be written.
+    """
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for kind, piece in load_part(name, hub_id).items():
-            if hasattr(piece, "to_parquet"):
-                piece.to_parquet(partial / Path(course.REVIEW_FILES[kind]).name)
-            else:
-                piece.save_pretrained(partial)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(partial, target)
+        pieces = load_part(name, hub_id)
     except Exception as error:  # the hub's client raises many kinds
-        shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in (
-            errno.ENOSPC,
-            errno.EACCES,
-            errno.EROFS,
-            errno.ENOTDIR,
-        ):
-            raise CourseError(f"{target} could not be written: {error.strerror}.") from error
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CourseError(
-            f"{name} could not be fetched from huggingface.co ({hub_id}): {reason}\n"
+            f"{name} could not be fetched from huggingface.co ({hub_id}): {files.reason(error)}\n"
             "The parts fetched so far are kept: run the same command again where there is a network."
         ) from error
 
+    def write(place: Path) -> None:
+        for kind, piece in pieces.items():
+            if hasattr(piece, "to_parquet"):
+                piece.to_parquet(place / Path(course.REVIEW_FILES[kind]).name)
+            else:
+                piece.save_pretrained(place)
+
+    files.write_folder(target, write)
+
 
 def load_part(name: str, source: str) -> dict:
-    """A model and its tokenizer, or the reviews' two splits, from the hub or a folder."""
+    """A model and its tokenizer, or the reviews' two splits, from the hub or a folder; nothing in it is run."""
     import datasets
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    from helpers import weights
 
     if name == REVIEWS_PART:
-        return {split: datasets.load_dataset(source, split=split) for split in course.REVIEW_FILES}
+        revision = None if Path(source).is_dir() else course.REVISIONS[source]
+        return {
+            split: datasets.load_dataset(source, split=split, revision=revision)
+            for split in course.REVIEW_FILES
+        }
+    if not Path(source).is_dir():
+        source = course.fetch_model(source)
     head = AutoModelForSequenceClassification if name == "distilbert-imdb" else AutoModelForCausalLM
-    return {"model": head.from_pretrained(source), "tokenizer": AutoTokenizer.from_pretrained(source)}
+    return {
+        "model": weights.load_model(head, source, "the model", dtype="auto"),
+        "tokenizer": weights.load_tokenizer(source, "the tokenizer"),
+    }
 
 
 def print_table(rows: list[tuple[str, ...]]) -> None:
     """Print rows in columns as wide as their widest cell."""
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

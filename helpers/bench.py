@@ -88,7 +88,7 @@ def usual_rounds(size: str) -> int:
 def model_folder(size: str, folder: Path) -> Path:
     """Where the model of that size is; one with random weights is made in `folder`."""
     if SIZES[size] is None:
-        return Path(course.find_models("tiny", None)[1])
+        return Path(course.find_model("gpt2-imdb", "tiny", None))
     return random_gpt2(folder / size, **SIZES[size])
 
 
@@ -159,7 +159,7 @@ def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
 def gpt2_config(size: str) -> GPT2Config:
     """The configuration of the model of that size."""
     if SIZES[size] is None:
-        return AutoConfig.from_pretrained(course.find_models("tiny", None)[1])
+        return AutoConfig.from_pretrained(course.find_model("gpt2-imdb", "tiny", None))
     return GPT2Config(**SIZES[size])
 
 

@@ -66,8 +66,7 @@ def run_here(task: dict) -> dict:
 def material(size: str) -> tuple:
     """(reward function, prompts, held-out prompts): film reviews and their judge, or random words, a count and none."""
     if SIZES[size] is None:
-        models = course.find_models("tiny", None)
-        here = Course("tiny", PartialState().device.type, "", *models, out=Path())
+        here = Course("tiny", PartialState().device.type, "", out=Path())
         return load_reward(here.reward_model, here.device), *reviews.make_prompts(here)
     draw = random.Random(0)
     prompts = [" ".join(f"w{draw.randrange(50_000)}" for _ in range(draw.randint(4, 9))) for _ in range(640)]

@@ -10,15 +10,17 @@ import math
 import os
 import platform
 import re
-import shutil
 import sys
 import tempfile
 import threading
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from importlib import metadata
 from pathlib import Path
 
+from helpers import files
 from helpers.errors import CourseError
+from helpers.files import write_text as atomic_write  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,6 +34,13 @@ MODELS = {
     "distilbert-imdb": "lvwerra/distilbert-imdb",
 }
 REVIEWS = "stanfordnlp/imdb"
+# The commits that the course takes from the hub, whatever its owners put there later. Of lvwerra/gpt2-imdb none is known to us.
+REVISIONS = {
+    "openai-community/gpt2": "607a30d783dfa663caf39e06633721c8d4cfcd7e",
+    "lvwerra/gpt2-imdb": "main",
+    "lvwerra/distilbert-imdb": "0fc02cd68445b599a9cb2da2368050e7fb31d29a",
+    REVIEWS: "e6281661ce1c48d982bc483cf8a173c1bbeb5d31",
+}
 REVIEW_FILES = {
     split: f"imdb/plain_text/{split}-00000-of-00001.parquet" for split in ("train", "test")
 }  # under RLHF_ASSETS
@@ -50,12 +59,24 @@ class Course:
     scale: str  # "tiny" or "full"
     device: str  # as Accelerate picks it: "cpu", "cuda", "mps"
     engine: str
-    base_model: str  # these three: what from_pretrained takes, a hub id or a folder
-    finetuned_model: str
-    reward_model: str
     out: Path
     budget: float = 1.0
     assets: Path | None = None  # the folder that stands in for the hub
+
+    @property
+    def base_model(self) -> str:
+        """The folder of GPT-2, or of what stands for it at this scale, as from_pretrained takes it."""
+        return find_model("gpt2", self.scale, self.assets)
+
+    @property
+    def finetuned_model(self) -> str:
+        """The folder of GPT-2 as it writes reviews."""
+        return find_model("gpt2-imdb", self.scale, self.assets)
+
+    @property
+    def reward_model(self) -> str:
+        """The folder of the classifier that judges reviews."""
+        return find_model("distilbert-imdb", self.scale, self.assets)
 
     def steps(self, n: int) -> int:
         """`n` training steps shortened by RLHF_BUDGET, at least one."""
@@ -68,14 +89,37 @@ class Course:
 
     def save_result(self, **numbers) -> None:
         """Add numbers (and paths) to this scale's result.json, which `python -m helpers run` tabulates."""
-        result = self.load_result() | {name: self._plain(value) for name, value in numbers.items()}
-        atomic_write(self.out / "result.json", json.dumps(result, indent=2) + "\n")
+        path = self.out / "result.json"
+        with files.locked(path):  # another notebook may be at its end too
+            try:
+                result = self.load_result()
+            except CourseError:
+                aside = files.set_aside(path, "damaged")
+                print(f"{self.show_path(path)} was damaged. It is {aside.name} now, and a new one begins.")
+                result = {}
+            result |= {name: self._plain(value) for name, value in numbers.items()}
+            files.write_text(path, json.dumps(result, indent=2) + "\n")
 
     def load_result(self) -> dict:
-        """What `save_result` has saved so far; empty before the first."""
-        with contextlib.suppress(FileNotFoundError):
-            return json.loads((self.out / "result.json").read_text(encoding="utf-8"))
-        return {}
+        """What `save_result` has saved so far; empty before the first.
+
+        Raises:
+            CourseError: the file is damaged.
+        """
+        path = self.out / "result.json"
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError) as error:
+            raise CourseError(
+                f"{self.show_path(path)} cannot be read ({files.reason(error)}): rename it, and run the notebooks again."
+            ) from error
+        if not isinstance(result, dict):
+            raise CourseError(
+                f"{self.show_path(path)} holds no results: rename it, and run the notebooks again."
+            )
+        return result
 
     def _plain(self, value):
         if isinstance(value, Path):
@@ -102,6 +146,7 @@ def start(seed: int = 0) -> Course:
     Raises:
         CourseError: a RLHF_ setting that cannot be used, a missing part of the assets folder, or no way to the hub.
     """
+    send_nothing_home()
     budget = read_budget()
     scale, assets = choose_scale()
     out = make_out(scale)
@@ -112,15 +157,11 @@ def start(seed: int = 0) -> Course:
     from helpers import engine
     from helpers.ppo.parallel import processes
 
-    models = find_models(scale, assets)
     process = processes.state()
     here = Course(
         scale=scale,
         device=process.device.type,
         engine=engine.describe(),
-        base_model=models[0],
-        finetuned_model=models[1],
-        reward_model=models[2],
         out=out,
         budget=budget,
         assets=assets,
@@ -136,15 +177,54 @@ def start(seed: int = 0) -> Course:
     return here
 
 
-def find_models(scale: str, assets: Path | None) -> tuple[str, str, str]:
-    """The base, fine-tuned and reward model of a scale, as from_pretrained takes them."""
+def find_model(name: str, scale: str, assets: Path | None) -> str:
+    """The folder of a model, by its name in MODELS; from the hub it is fetched the first time.
+
+    Raises:
+        CourseError: the hub does not give it.
+    """
     if scale == "tiny":
         from helpers.tiny import TINY
 
-        return str(TINY / "gpt2"), str(TINY / "gpt2-reviews"), str(TINY / "distilbert-reviews")
-    if assets:
-        return tuple(str(assets / folder) for folder in MODELS)
-    return tuple(MODELS.values())
+        return str(TINY / name.replace("imdb", "reviews"))
+    return str(assets / name) if assets else fetch_model(MODELS[name])
+
+
+def fetch_model(hub_id: str) -> str:
+    """The folder with a model's files, out of the Hugging Face cache, or fetched into it at the commit in REVISIONS."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    revision = REVISIONS[hub_id]
+    if cached := cached_model(hub_id):
+        return cached
+    try:
+        names = HfApi().list_repo_files(hub_id, revision=revision, token=False)
+        weights = "model*.safetensors"  # some repositories have the same weights in four formats
+        if not any(fnmatch(name, weights) for name in names):
+            weights = "pytorch_model*.bin"
+        wanted = [
+            name
+            for name in names
+            if "/" not in name and (name.endswith((".json", ".txt")) or fnmatch(name, weights))
+        ]
+        return snapshot_download(hub_id, revision=revision, allow_patterns=wanted, token=False)
+    except Exception as error:  # the hub's client raises many kinds
+        raise CourseError(
+            f"{hub_id} could not be fetched from huggingface.co: {files.reason(error)}. Try again, or set RLHF_ASSETS to a folder "
+            "that holds it (`python -m helpers prefetch DIR`), or RLHF_SCALE=tiny, which needs no network."
+        ) from error
+
+
+def cached_model(hub_id: str) -> str | None:
+    """The folder in the Hugging Face cache where an earlier run left a model."""
+    from huggingface_hub import snapshot_download
+
+    with contextlib.suppress(Exception):  # not there, in whatever way
+        folder = Path(snapshot_download(hub_id, revision=REVISIONS[hub_id], local_files_only=True))
+        weights = [*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")]
+        if weights and (folder / "config.json").is_file() and any(folder.glob("*token*")):
+            return str(folder)
+    return None
 
 
 def read_budget() -> float:
@@ -253,7 +333,7 @@ def use_cache() -> None:
             "a network), or set RLHF_SCALE=tiny, which needs no network."
         )
     import datasets
-    import huggingface_hub
+    import huggingface_hub.constants
 
     # Otherwise the hub would be asked for each file all the same, several times over.
     huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
@@ -262,15 +342,9 @@ def use_cache() -> None:
 def all_cached() -> bool:
     """Whether an earlier run left the models and the reviews in the Hugging Face cache."""
     from datasets.config import HF_DATASETS_CACHE
-    from huggingface_hub import try_to_load_from_cache
 
-    def cached(model, *files):
-        return any(isinstance(try_to_load_from_cache(model, file), str) for file in files)
-
-    return all(
-        cached(model, "config.json") and cached(model, "model.safetensors", "pytorch_model.bin")
-        for model in MODELS.values()
-    ) and any(Path(HF_DATASETS_CACHE, REVIEWS.replace("/", "___")).glob("*/*/*/dataset_info.json"))
+    reviews = Path(HF_DATASETS_CACHE, REVIEWS.replace("/", "___")).glob("*/*/*/dataset_info.json")
+    return all(map(cached_model, MODELS.values())) and any(reviews)
 
 
 def make_out(scale: str) -> Path:
@@ -298,16 +372,42 @@ def from_root(path: str) -> Path:
     return Path(os.path.normpath(ROOT / Path(path).expanduser()))
 
 
-def quiet() -> None:
-    """Turn off what the libraries say that a reader need not read, and what they would send home."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    import datasets
-    import huggingface_hub
-    import transformers
+def send_nothing_home() -> None:
+    """Turn off, before the first request, what the libraries would tell their makers, and their search for a login.
+
+    The environment is for libraries that are imported later and for kernels and processes that start later.
+    """
+    for name in (
+        "HF_HUB_DISABLE_TELEMETRY",
+        "DISABLE_TELEMETRY",
+        "DO_NOT_TRACK",
+        "HF_HUB_DISABLE_IMPLICIT_TOKEN",
+    ):
+        os.environ[name] = "1"
+    # transformers would ask a server to convert weights of the old format, in a thread of its own
+    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
+    os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
+    os.environ["USE_HUB_KERNELS"] = "NO"  # nor would it fetch code for the GPU from the hub
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # these two come with trlX
+    os.environ["WANDB_ERROR_REPORTING"] = "false"
+    import huggingface_hub.constants
 
     huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
     # Everything the course needs is public; looking for a token would make Colab ask the reader for one.
     huggingface_hub.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN = True
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].config.HF_UPDATE_DOWNLOAD_COUNTS = False
+
+
+def quiet() -> None:
+    """Turn off what the libraries say that a reader need not read."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import datasets
+    import huggingface_hub.constants
+    import pandas
+    import transformers
+
+    pandas.set_option("display.html.use_mathjax", False)  # "$5 and $7" in a review is no formula
     huggingface_hub.utils.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -316,27 +416,6 @@ def quiet() -> None:
     datasets.disable_progress_bars()
     for name in ("accelerate", "matplotlib.font_manager"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def atomic_write(path, text: str) -> None:
-    """Write a text file whole or not at all: to a temporary file beside it, then renamed onto it.
-
-    Raises:
-        CourseError: the disk is full or the folder cannot be written to; the file stays as it was.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise CourseError(
-            f"{path} could not be written: {error.strerror}. Free some space or choose another folder (RLHF_OUT)."
-        ) from error
 
 
 def environment() -> list[Check]:
@@ -438,10 +517,7 @@ def check_memory(needed: float = 2) -> Check:
 
 def check_disk(needed: float = 1) -> Check:
     """Disk space in GiB where results go: tiny scale needs 1."""
-    folder = results()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free = files.free_space(results())
     ok = free >= needed * GIB
     advice = f"{needed} GiB is needed, 8 at full scale: free some space, or set RLHF_OUT to another disk"
     return Check("disk", f"{free / GIB:.0f} GiB free", ok, "" if ok else advice)

@@ -17,9 +17,11 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from tqdm import tqdm
 
-from helpers.course import ROOT, Course, atomic_write
+from helpers.course import ROOT, Course
 from helpers.errors import CourseError
-from helpers.publish import without_stamp
+from helpers.files import write_text
+from helpers.publish import COURSE_NOTEBOOK, without_stamp
+from helpers.terminal import ANSI, plain, printable
 
 NOTEBOOKS = ROOT / "notebooks"
 
@@ -34,7 +36,6 @@ METADATA = {
 DEAD = "The kernel died. Most often the machine ran out of memory: close other programs and try again."
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
-ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 CURSOR = re.compile(
     r"\x1b\[[0-9]*[A-K]"
 )  # of the ANSI codes those that move it; nested progress bars use them
@@ -43,39 +44,125 @@ MACHINE_PATH = re.compile(rf"(?<![\w./-])/(?:{FOLDERS})/\w[^\s'\"]*|\b[A-Z]:\\\w
 
 
 def numbered(folder: Path = NOTEBOOKS) -> list[Path]:
-    """The course's notebooks in reading order."""
-    return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    """The course's notebooks in reading order; other notebooks beside them, such as copies, are the reader's."""
+    return sorted(path for path in folder.glob("*.ipynb") if COURSE_NOTEBOOK.fullmatch(path.name))
+
+
+def read(path: Path):
+    """A notebook.
+
+    Raises:
+        CourseError: the file cannot be read, or is not a notebook.
+    """
+    return parse(path, read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """A notebook's file; errors as in `read`."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CourseError(
+            f"{path.name} cannot be read ({error.strerror}): expected a notebook in {path.parent}."
+        ) from error
+
+
+def parse(path: Path, content: bytes):
+    """The notebook that a file's content is; errors as in `read`."""
+    try:
+        notebook = nbformat.reads(content.decode("utf-8"), as_version=4)
+        nbformat.validate(notebook)
+        return notebook
+    except Exception as error:  # nbformat raises many kinds
+        reason = printable((str(error).strip() or type(error).__name__).splitlines()[0][:200])
+        raise CourseError(
+            f"{path.name} is not a whole notebook ({reason}). If it has work of yours in it, move it to another "
+            "folder; then fetch the course's own again."
+        ) from error
 
 
 def run(here: Course, folder: Path = NOTEBOOKS) -> list[Path]:
     """Run every notebook in order, each in a kernel of its own, and keep the executed copies.
 
+    An earlier copy that a reader has worked in is set aside first, and a line says where it is.
+
     Returns:
         The executed copies, in `here.out`/notebooks.
 
     Raises:
-        CourseError: a cell failed; the copy up to there is kept too.
+        CourseError: a file is not a notebook, before any is run; or a cell failed, and the copy up to there is kept too.
     """
     copies = []
     for path in numbered(folder):
+        read(path)
+    for path in numbered(folder):
         copy = here.out / "notebooks" / path.name
-        copy.parent.mkdir(exist_ok=True)
-        notebook = nbformat.read(path, as_version=4)
+        make_folder(copy.parent)
+        notebook = read(path)
         try:
             execute(notebook, path, os.environ | {"RLHF_SCALE": here.scale})
         except CourseError as error:
             raise CourseError(f"{error}\n\nWhat ran so far is in {here.show_path(copy)}.") from error
         finally:
-            atomic_write(copy, nbformat.writes(notebook) + "\n")
+            keep_copy(notebook, copy, here)
         copies.append(copy)
     return copies
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder for the copies; raises a CourseError where that cannot be done."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise CourseError(
+            f"{folder} should be a folder for the executed notebooks, and could not be made: {error.strerror}. "
+            "Move what is there, or choose another folder (RLHF_OUT)."
+        ) from error
+
+
+def keep_copy(notebook, copy: Path, here: Course) -> None:
+    """Write an executed copy. What a reader has changed at its place is kept, as 03_pipeline.yours.ipynb.
+
+    Raises:
+        CourseError: what is there could not be renamed, or the copy not be written.
+    """
+    if os.path.lexists(copy) and is_the_readers(copy, notebook):
+        number, aside = 1, copy.with_name(f"{copy.stem}.yours.ipynb")
+        while os.path.lexists(aside):
+            number += 1
+            aside = copy.with_name(f"{copy.stem}.yours{number}.ipynb")
+        try:
+            os.rename(copy, aside)
+        except OSError as error:
+            raise CourseError(
+                f"{copy} has changes of yours and could not be renamed ({error.strerror}). It is as it was: move it away."
+            ) from error
+        print(f"{here.show_path(copy)} had changes of yours: it is {aside.name} now.")
+    notebook.metadata.setdefault("course", {})["copy_sha256"] = sources_hash(notebook)
+    write_text(copy, nbformat.writes(notebook) + "\n")
+
+
+def is_the_readers(copy: Path, notebook) -> bool:
+    """Whether an executed copy has other cells than it was written with, and than `notebook` has; or cannot be read."""
+    try:
+        earlier = read(copy)
+        written = earlier.metadata.get("course", {}).get("copy_sha256")
+    except (CourseError, AttributeError):
+        return True
+    return sources_hash(earlier) not in (written, sources_hash(notebook))
+
+
+def sources_hash(notebook) -> str:
+    """SHA-256 of all cells, without outputs: other than `code_hash` it knows every change that a reader makes."""
+    cells = [(cell.cell_type, cell.source, cell.get("attachments")) for cell in notebook.cells]
+    return hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()
 
 
 def store_outputs(names: list[str] = (), folder: Path = NOTEBOOKS) -> list[Path]:
     """Run the notebooks at tiny scale, in full, and write their outputs into them.
 
-    A notebook is written when all its cells ran. What is stored is what the run gave, less widgets, the passing states of
-    progress bars and timestamps; the metadata holds a hash of the code that ran.
+    A notebook is written when all its cells ran, and the file was not changed meanwhile. What is stored is what the run
+    gave, less widgets, the passing states of progress bars and timestamps; the metadata holds a hash of the code that ran.
 
     Args:
         names: such as ["03_pipeline.ipynb"]; all notebooks when empty.
@@ -85,29 +172,36 @@ def store_outputs(names: list[str] = (), folder: Path = NOTEBOOKS) -> list[Path]
         The notebooks written.
 
     Raises:
-        CourseError: an unknown name, a cell failed, or an output names a path on this machine.
+        CourseError: an unknown name, a file that is not a notebook, a cell that failed, an output that names a path on this
+            machine, or a file that was changed while it ran.
     """
     paths = [path for path in numbered(folder) if not names or path.name in names]
     unknown = set(names) - {path.name for path in paths}
     if unknown:
         known = ", ".join(path.name for path in numbered(folder))
-        raise CourseError(f"no notebook is called {', '.join(sorted(unknown))}: there are {known}")
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("RLHF_")}
+        raise CourseError(f"no notebook is called {printable(', '.join(sorted(unknown)))}: there are {known}")
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RLHF_")}
     for path in paths:
-        notebook = nbformat.read(path, as_version=4)
-        execute(notebook, path, plain | {"RLHF_SCALE": "tiny"})
+        content = read_bytes(path)
+        notebook = parse(path, content)
+        execute(notebook, path, own | {"RLHF_SCALE": "tiny"})
         for cell in code_cells(notebook):
             cell.outputs = clean_outputs(cell.outputs)
         found = machine_paths(notebook)
         if found:
             raise CourseError(
-                f"{path.name}: outputs name paths on this machine ({', '.join(found)}), so they were not stored. "
+                f"{path.name}: outputs name paths on this machine ({printable(', '.join(found))}), so they were not stored. "
                 "Print them with here.show_path(...)."
             )
         notebook.metadata = nbformat.from_dict(
             METADATA | {"course": {"code_sha256": code_hash(notebook), "scale": "tiny"}}
         )
-        atomic_write(path, nbformat.writes(notebook) + "\n")
+        if not path.exists() or read_bytes(path) != content:
+            raise CourseError(
+                f"{path.name} was changed while it ran, so its outputs were not stored and it stays as it was saved. "
+                "Close it in Jupyter, and run `make notebooks` again."
+            )
+        write_text(path, nbformat.writes(notebook) + "\n")
     return paths
 
 
@@ -122,12 +216,19 @@ class ThisPython(AsyncKernelManager):
 def execute(notebook, path: Path, env: dict[str, str]) -> None:
     """Run all cells of a notebook in a fresh kernel, in the notebook's own folder; the outputs land in `notebook`.
 
+    What the cells print reaches the terminal without the characters that it would obey.
+
     Raises:
         CourseError: names the cell that failed, and shows its source and the error.
     """
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
-    with tempfile.TemporaryDirectory() as home, open(Path(home) / "kernel.log", "w+") as log:
+    if not code_cells(notebook):
+        return
+    with (
+        tempfile.TemporaryDirectory() as home,
+        open(Path(home) / "kernel.log", "w+", encoding="utf-8", errors="replace") as log,
+    ):
         # The reader's own IPython settings and start-up files stay out of it; so does the terminal, whose progress line the
         # kernel's own messages would break.
         env = env | {"IPYTHONDIR": home, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
@@ -150,7 +251,7 @@ def execute(notebook, path: Path, env: dict[str, str]) -> None:
             raise CourseError(failure(path, notebook, client.running, error_lines(client.running))) from None
         except RuntimeError:  # a DeadKernelError, or a kernel that never answered
             log.seek(0)
-            reason = f"{DEAD}\n{''.join(log.readlines()[-8:])}".strip()
+            reason = f"{DEAD}\n{plain(''.join(log.readlines()[-8:]))}".strip()
             raise CourseError(failure(path, notebook, client.running, reason)) from None
         finally:
             progress.close()
@@ -159,14 +260,14 @@ def execute(notebook, path: Path, env: dict[str, str]) -> None:
 def error_lines(cell) -> str:
     """The end of a failed cell's traceback, without colours."""
     error = next(output for output in cell.outputs if output.output_type == "error")
-    return "\n".join(ANSI.sub("", "\n".join(error.traceback)).strip().splitlines()[-12:])
+    return "\n".join(plain("\n".join(error.traceback)).strip().splitlines()[-12:])
 
 
 def failure(path: Path, notebook, cell, error: str) -> str:
     """What to tell a reader whose notebook stopped at `cell`."""
     cells = code_cells(notebook)
     number = next(n for n, one in enumerate(cells, 1) if one is cell)
-    source = "\n".join(f"    {line}" for line in cell.source.splitlines())
+    source = "\n".join(f"    {line}" for line in printable(cell.source).splitlines())
     return (
         f"{path.name} stopped at code cell {number} of {len(cells)}:\n\n{source}\n\n{error}\n\n"
         "`make lab` opens the notebook, to try the cell by hand; `make course` runs all of them again."
@@ -220,7 +321,7 @@ class Progress:
         """The running cell printed `text`."""
         lines = [line.strip() for line in re.split(r"[\r\n]", ANSI.sub("", text)) if line.strip()]
         if lines:
-            self.last = lines[-1]
+            self.last = printable(lines[-1])
 
     def close(self):
         """The notebook is done, or has failed."""
@@ -251,11 +352,9 @@ def run_tagged(path: Path, tag: str, **names) -> dict:
         names: what the cells find defined.
 
     Raises:
-        CourseError: no cell has the tag.
+        CourseError: the file is not a notebook, or no cell has the tag.
     """
-    cells = [
-        cell for cell in code_cells(nbformat.read(path, as_version=4)) if tag in cell.metadata.get("tags", [])
-    ]
+    cells = [cell for cell in code_cells(read(path)) if tag in cell.metadata.get("tags", [])]
     if not cells:
         raise CourseError(f"{path.name} has no cell tagged {tag}, which holds the recipe that is run here")
     for cell in cells:

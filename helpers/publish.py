@@ -10,8 +10,9 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.course import ROOT, atomic_write
+from helpers.course import ROOT
 from helpers.errors import CourseError
+from helpers.files import write_text
 
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 UNPUBLISHED = "Colab: this copy of the course has not been published yet; `make publish REPO=owner/name` adds the button."
@@ -36,6 +37,8 @@ course_folder = next((folder for folder in folders if (folder / "helpers/course.
 assert course_folder, "Above this notebook is no helpers folder: download the whole course, not one file."
 sys.path.insert(0, str(course_folder))"""
 
+# A copy, such as Jupyter's 03_pipeline-Copy1.ipynb, is the reader's.
+COURSE_NOTEBOOK = re.compile(r"[0-9][0-9]_\w+\.ipynb")
 STAMPED = re.compile(r'^(REPOSITORY|BRANCH) = ".*"$', re.MULTILINE)
 
 
@@ -87,28 +90,85 @@ def without_stamp(source: str) -> str:
 
 
 def publish(place: Place, root: Path = ROOT) -> list[Path]:
-    """Stamp `place` into pyproject.toml, README.md and every notebook; `Place()` takes the stamp off again.
+    """Stamp `place` into pyproject.toml, README.md and every notebook of the course; `Place()` takes the stamp off again.
 
-    Nothing is written unless all of them can be stamped. Outputs, and everything else in the notebooks, stay as they are.
+    Nothing is written unless all of them can be stamped; where one cannot be written, those written before it are put back.
+    Outputs, and everything else in the notebooks, stay as they are.
 
     Returns:
         The files that changed.
 
     Raises:
-        CourseError: a notebook without a badge line or Setup cell, or a README without the badge's markers.
+        CourseError: a notebook without a badge line or Setup cell, a README without the badge's markers, or a file that
+            cannot be read or written.
     """
-    notebooks = [*sorted(root.glob("notebooks/*.ipynb")), *sorted(root.glob("tests/*.ipynb"))]
-    paths = [root / "pyproject.toml", root / "README.md", *notebooks]
-    old = {path: path.read_text(encoding="utf-8") for path in paths}
+    notebooks = [path for path in root.glob("notebooks/*.ipynb") if COURSE_NOTEBOOK.fullmatch(path.name)]
+    paths = [
+        root / "pyproject.toml",
+        root / "README.md",
+        *sorted(notebooks),
+        *root.glob("tests/colab_gpu.ipynb"),
+    ]
+    old = {path: read_text(path, root) for path in paths}
     new = {path: stamp(path.relative_to(root).as_posix(), text, place) for path, text in old.items()}
     changed = [path for path in paths if new[path] != old[path]]
-    for path in changed:
-        atomic_write(path, new[path])
+    write_all(changed, old, new, root)
     return changed
 
 
+def read_text(path: Path, root: Path) -> str:
+    """A file's text, line ends included; raises a CourseError where it cannot be read."""
+    name = path.relative_to(root).as_posix()
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise CourseError(
+            f"{name} cannot be read ({error.strerror}), and publishing stamps it. Nothing was stamped."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise CourseError(
+            f"{name} is not UTF-8 text (byte {error.start + 1} is {error.object[error.start]:#x}): save it as UTF-8. "
+            "Nothing was stamped."
+        ) from error
+
+
+def write_all(paths: list[Path], old: dict[Path, str], new: dict[Path, str], root: Path) -> None:
+    """Write all files, or put those back that were written.
+
+    Raises:
+        CourseError: one could not be written; names those that could not be put back either.
+    """
+    written = []
+    try:
+        for path in paths:
+            written.append(path)  # before it is: an interruption may come just after
+            write_text(path, new[path])
+    except BaseException as error:
+        stamped = [path.relative_to(root).as_posix() for path in written if not put_back(path, old[path])]
+        if stamped:
+            raise CourseError(
+                f"{str(error) or 'Stopped.'} {', '.join(stamped)} may be stamped already and could not be put back: "
+                "run the same command again when there is room."
+            ) from error
+        if isinstance(error, CourseError):
+            raise CourseError(f"{error} No file is stamped.") from error
+        raise
+
+
+def put_back(path: Path, text: str) -> bool:
+    """Write a file's former text, where it has another; returns whether it has it now."""
+    try:
+        if path.read_bytes() != text.encode("utf-8"):
+            write_text(path, text)
+    except (CourseError, OSError):
+        return False
+    return True
+
+
 def stamp(name: str, text: str, place: Place) -> str:
-    """One file's text with the stamp on it."""
+    """One file's text with the stamp on it, and the line ends that it had."""
+    if "\r\n" in text:
+        return stamp(name, text.replace("\r\n", "\n"), place).replace("\n", "\r\n")
     if name == "pyproject.toml":
         return stamp_pyproject(text, place)
     return stamp_readme(text, place) if name == "README.md" else stamp_notebook(text, name, place)
@@ -136,20 +196,41 @@ def stamp_readme(text: str, place: Place) -> str:
 
 def stamp_notebook(text: str, name: str, place: Place) -> str:
     """A notebook's text with its badge line and the Setup cell's constants stamped, and not a byte else changed."""
-    notebook = json.loads(text)
-    first = notebook["cells"][0]
-    badge, *rest = lines_of(first)
+    notebook, cells = read_cells(text, name)
+    first = cells[0]
+    badge, *rest = lines_of(first) or [""]
     if not badge.startswith(("[![Open In Colab]", UNPUBLISHED)):
         raise CourseError(f"{name}: the first line should be the Colab badge or this sentence: {UNPUBLISHED}")
     first["source"] = [badge_line(name, place) + "\n" * badge.endswith("\n"), *rest]
 
-    setup = next((cell for cell in notebook["cells"] if cell["cell_type"] == "code"), {"source": []})
+    setup = next((cell for cell in cells if cell["cell_type"] == "code"), {"source": []})
     if without_stamp("".join(setup["source"])) != SETUP:
         raise CourseError(
             f"{name}: the first code cell should be the Setup cell that helpers.publish.setup_cell() returns"
         )
     setup["source"] = setup_cell(place).splitlines(keepends=True)
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def read_cells(text: str, name: str) -> tuple[dict, list[dict]]:
+    """A notebook as JSON has it, and its cells, of which there is one at least.
+
+    Raises:
+        CourseError: the text is not such a notebook.
+    """
+    try:
+        notebook = json.loads(text)
+        cells = notebook["cells"]
+        for cell in cells:
+            cell["cell_type"], "".join(cell["source"])
+        if not cells:
+            raise ValueError("it has no cells")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = error if isinstance(error, ValueError) else "its cells are not those of a notebook"
+        raise CourseError(
+            f"{name} is not a whole notebook ({reason}): fetch the course's own. Nothing was stamped."
+        ) from error
+    return notebook, cells
 
 
 def lines_of(cell: dict) -> list[str]:

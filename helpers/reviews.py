@@ -5,7 +5,7 @@ import re
 
 from datasets import ClassLabel, Dataset, Features, Value, load_dataset
 
-from helpers.course import REVIEW_FILES, REVIEWS, Course
+from helpers.course import REVIEW_FILES, REVIEWS, REVISIONS, Course
 from helpers.errors import CourseError
 
 COLUMNS = Features({"text": Value("string"), "label": ClassLabel(names=["neg", "pos"])})
@@ -36,7 +36,7 @@ def load_reviews(here: Course, split: str) -> Dataset:
         file = str(here.assets / REVIEW_FILES[split])
         return load_dataset("parquet", data_files={split: file}, split=split, features=COLUMNS)
     try:
-        return load_dataset(REVIEWS, split=split)
+        return load_dataset(REVIEWS, split=split, revision=REVISIONS[REVIEWS])
     except ConnectionError as error:
         raise CourseError(
             f"The reviews ({REVIEWS}) could not be fetched from huggingface.co: {error}. Try again, or set RLHF_ASSETS to a "

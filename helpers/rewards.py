@@ -7,6 +7,7 @@ the prompts, by naming them or with **kwargs, and it may return a list of number
 
 import inspect
 import math
+import os
 
 from helpers.errors import CourseError
 
@@ -22,14 +23,24 @@ def get_positive_score(scores: list[dict]) -> float:
     by_label = {entry["label"]: entry["score"] for entry in scores}
     if "POSITIVE" not in by_label:
         raise CourseError(
-            f"this judge has the classes {', '.join(map(repr, by_label))}, not 'POSITIVE'. "
+            f"this judge has the classes {', '.join(map(repr, by_label)):.200}, not 'POSITIVE'. "
             "Use a model with that class, or write a reward function that reads the class you want."
         )
     return by_label["POSITIVE"]
 
 
 def sentiment_reward(judge):
-    """A reward function from a sentiment pipeline made with top_k=2: P(POSITIVE) of each sample."""
+    """A reward function from a sentiment pipeline made with top_k=2: P(POSITIVE) of each sample.
+
+    Raises:
+        CourseError: the pipeline's model came from a folder that lacks some of its weights, so that they are random.
+    """
+    model = getattr(judge, "model", None)  # a plain function has none
+    folder = getattr(model, "name_or_path", None)
+    if isinstance(folder, str) and os.path.isdir(folder):
+        from helpers import weights
+
+        weights.refuse_wrong_weights(model, folder, "the judge")
 
     def reward_fn(samples, **kwargs):
         return [get_positive_score(scores) for scores in judge(list(samples))]

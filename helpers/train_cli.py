@@ -15,6 +15,7 @@ def main(
     The last tenth of the prompts (64 at most, one at least) is held out. Returns the folder of the tuned model.
     Under `accelerate launch` each process trains on its GPU, and the main one writes and prints.
     """
+    from helpers.ppo import checkpoint
     from helpers.ppo.parallel import processes
 
     processes.check_launch()
@@ -25,6 +26,8 @@ def main(
         warnings.simplefilter("ignore")  # the main process gives them
 
     settings = TRLConfig.load_yaml(config)
+    folder = Path(out) if out else here.out / "train" / "model"
+    processes.on_main(lambda: checkpoint.check_model_folder(folder, settings.model.model_path))
     texts = read_prompts(prompts)
     held_out = min(64, max(1, len(texts) // 10))
     if len(texts) <= held_out:
@@ -38,7 +41,7 @@ def main(
         config=settings,
         minutes=minutes,
     )
-    folder = trainer.save_pretrained(out or here.out / "train" / "model")
+    trainer.save_pretrained(folder)
     if processes.is_main():
         print(f"The tuned model is in {here.show_path(folder)}.")
     return folder
@@ -64,22 +67,28 @@ def load_reward(model: str, device: str):
     Raises:
         CourseError: it cannot be loaded, or has no such class.
     """
-    from transformers import pipeline
+    from transformers import AutoModelForSequenceClassification, pipeline
 
+    from helpers import weights
     from helpers.rewards import sentiment_reward
 
-    try:
-        judge = pipeline("sentiment-analysis", model, top_k=2, batch_size=64, device=device, dtype="float32")
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CourseError(
-            f"--reward {model}: {reason} Expected a classifier's folder or its name on the hub."
-        ) from None
-    labels = list(judge.model.config.id2label.values())
+    expected = "Expected a classifier's folder or its name on the hub."
+    classifier = weights.load_model(AutoModelForSequenceClassification, model, "--reward", expected=expected)
+    tokenizer = weights.load_tokenizer(model, "--reward", expected=expected)
+    labels = [str(label) for label in classifier.config.id2label.values()]
     if "POSITIVE" not in labels:
         raise CourseError(
-            f"--reward {model} has the classes {', '.join(labels)}: expected one called POSITIVE"
+            f"--reward {model:.200} has the classes {', '.join(labels):.200}: expected one called POSITIVE"
         )
+    judge = pipeline(
+        "sentiment-analysis",
+        classifier,
+        tokenizer=tokenizer,
+        top_k=None,  # all classes, however many: POSITIVE need not be among the likeliest two
+        batch_size=64,
+        device=device,
+        trust_remote_code=False,
+    )
     longest = judge.model.config.max_position_embeddings  # a tokenizer may not know it, and then cuts nothing
     judge.tokenizer.model_max_length = min(judge.tokenizer.model_max_length, longest)
     return sentiment_reward(lambda samples: judge(samples, truncation=True))

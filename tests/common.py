@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -41,9 +42,10 @@ class StandInHub(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     repositories: dict[str, Path]
-    commit = "0" * 40
+    requests: list[tuple[str, dict]]  # what was asked, with which headers
 
     def do_GET(self):
+        self.requests.append((self.path, dict(self.headers)))
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
         path = unquote(urlsplit(self.path).path).strip("/")
         for name, folder in self.repositories.items():
@@ -57,6 +59,12 @@ class StandInHub(BaseHTTPRequestHandler):
         self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
 
     do_HEAD = do_POST = do_GET
+
+    @property
+    def commit(self):
+        """The commit that was asked for, as if it were here; else one of zeros."""
+        asked = re.search(r"/(?:resolve|revision|tree)/([0-9a-f]{40})", unquote(self.path))
+        return asked[1] if asked else "0" * 40
 
     def send_file(self, file):
         if not file.is_file():

@@ -81,8 +81,9 @@ def hub():
     """Starts a stand-in for the hub on this machine: give it {"models/owner/name": folder}, get its address."""
     servers = []
 
-    def start(repositories):
-        handler = type("Handler", (StandInHub,), {"repositories": repositories})
+    def start(repositories, requests=None):
+        seen = [] if requests is None else requests
+        handler = type("Handler", (StandInHub,), {"repositories": repositories, "requests": seen})
         servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
         threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
         return f"http://127.0.0.1:{servers[-1].server_port}"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from ppo_run import PROMPTS, count_the, engine_train, small_config, small_run
 
+from helpers import files
 from helpers.errors import CourseError
-from helpers.ppo import checkpoint
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.usefixtures("engine")
@@ -93,7 +93,7 @@ def test_training_on_given_samples_is_trlx_s(tmp_path):
 
 def test_a_disk_too_small_is_known_before_training(tmp_path):
     with pytest.raises(CourseError, match="MB are free"):
-        checkpoint.check_disk(str(tmp_path / "not" / "yet"), 10**18)
+        files.check_space(tmp_path / "not" / "yet", 10**18, "set train.checkpoint_dir to another disk")
 
 
 def test_a_write_that_fails_leaves_nothing_half_written(tmp_path):

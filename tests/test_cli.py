@@ -8,6 +8,7 @@ import pytest
 from common import ROOT, SHARED_ASSETS, hub_repositories, write_reviews
 
 from helpers import course
+from helpers.tiny import TINY
 
 
 def test_doctor_is_content_here(cli):
@@ -147,3 +148,106 @@ def test_make_refuses_other_pythons(tmp_path):
         and "make PYTHON=python3.13 course" in result.stdout
     )
     assert not (tmp_path / ".venv").exists()
+
+
+# prefetch deletes nothing
+
+
+@pytest.fixture
+def usb(tmp_path):
+    """A complete assets folder, of our tiny models under the real names."""
+    write_reviews(tmp_path / "usb" / "imdb" / "plain_text")
+    for name, folder in {
+        "gpt2": "gpt2",
+        "gpt2-imdb": "gpt2-reviews",
+        "distilbert-imdb": "distilbert-reviews",
+    }.items():
+        shutil.copytree(TINY / folder, tmp_path / "usb" / name)
+    return tmp_path / "usb"
+
+
+@pytest.mark.parametrize(
+    "file, damage",
+    [
+        ("model.safetensors", 1000),
+        ("config.json", b"{"),
+        ("tokenizer.json", b"[]"),
+        ("model.safetensors", b""),
+    ],
+)
+def test_prefetch_renames_what_it_cannot_load(cli, hub, usb, file, damage):
+    address = hub(hub_repositories(usb / "imdb"))
+    path = usb / "gpt2" / file
+    path.write_bytes(path.read_bytes()[:damage] if isinstance(damage, int) else damage)
+    (usb / "gpt2" / "notes.txt").write_text("mine")
+    before = path.read_bytes()
+    result = cli("prefetch", usb, HF_ENDPOINT=address)
+    assert result.returncode == 0, result.stderr
+    assert "gpt2: could not be loaded" in result.stdout and "gpt2.damaged-1 now" in result.stdout
+    assert (usb / "gpt2.damaged-1" / file).read_bytes() == before
+    assert (usb / "gpt2.damaged-1" / "notes.txt").read_text() == "mine"
+    assert (usb / "gpt2" / "model.safetensors").read_bytes() == (TINY / "gpt2/model.safetensors").read_bytes()
+
+
+def test_prefetch_adds_what_a_folder_lacks_and_leaves_the_rest(cli, hub, usb):
+    (usb / "gpt2" / "tokenizer.json").unlink()
+    (usb / "gpt2" / "notes.txt").write_text("mine")
+    (usb / "imdb" / "plain_text" / "test-00000-of-00001.parquet").unlink()
+    (usb / "imdb" / "plain_text" / "mine.parquet").write_text("mine")
+    write_reviews(usb.parent / "imdb" / "plain_text")
+    result = cli("prefetch", usb, HF_ENDPOINT=hub(hub_repositories(usb.parent / "imdb")))
+    assert result.returncode == 0, result.stderr
+    assert (usb / "gpt2" / "tokenizer.json").exists() and (usb / "gpt2" / "notes.txt").read_text() == "mine"
+    assert (usb / "imdb" / "plain_text" / "mine.parquet").read_text() == "mine"
+
+
+def test_prefetch_takes_nothing_for_damaged_where_a_package_is_lacking(cli, usb, tmp_path):
+    """A package that cannot be imported, put before the real one, as where memory or a library is lacking."""
+    for package, error in [
+        ("tokenizers", "ImportError('no tokenizers here')"),
+        ("safetensors", "MemoryError()"),
+    ]:
+        stub = tmp_path / f"without_{package}"
+        stub.mkdir()
+        (stub / "sitecustomize.py").write_text(LACKING.format(package=package, error=error))
+        result = cli("prefetch", usb, HF_ENDPOINT="http://127.0.0.1:9", PYTHONPATH=str(stub))
+        assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
+        assert "could not be loaded, and may be whole" in result.stderr and "It is as it was" in result.stderr
+        assert (
+            not list(usb.glob("*.damaged-*")) and (usb / "gpt2" / "model.safetensors").stat().st_size > 1000
+        )
+
+
+LACKING = """
+import sys
+def hook(event, arguments):
+    if event == "import" and arguments[0].split(".")[0] == "{package}" and "helpers" in sys.modules:
+        raise {error}
+sys.addaudithook(hook)
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_prefetch_refuses_a_place_that_is_no_folder(cli, hub, usb, kind):
+    shutil.rmtree(usb / "gpt2")
+    (usb / "gpt2").write_text("mine") if kind == "file" else (usb / "gpt2").symlink_to(usb / "none")
+    result = cli("prefetch", usb, HF_ENDPOINT=hub(hub_repositories(usb / "imdb")))
+    assert result.returncode == 2 and "Traceback" not in result.stderr and "fetching" not in result.stdout
+    assert "is no folder" in result.stderr or "is a link to" in result.stderr
+
+
+def test_nothing_is_sent_home(cli, hub, tmp_path):
+    """What the hub is told of us from the first request on: no telemetry, no token, no count of downloads."""
+    write_reviews(tmp_path / "imdb" / "plain_text")
+    requests = []
+    address = hub(hub_repositories(tmp_path / "imdb"), requests)
+    result = cli("prefetch", tmp_path / "usb", HF_ENDPOINT=address, HF_TOKEN="secret")
+    assert result.returncode == 0, result.stderr
+    assert len(requests) > 10
+    for path, headers in requests:
+        headers = {name.lower(): value for name, value in headers.items()}
+        # without telemetry the hub's client names itself, and neither Python nor torch; datasets always names those
+        agent = headers["user-agent"]
+        assert agent.startswith("datasets/") or "hf_hub/" in agent and "torch/" not in agent, (path, headers)
+        assert "secret" not in str(headers) and "authorization" not in headers, (path, headers)
+        assert "telemetry" not in path, path

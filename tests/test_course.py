@@ -168,9 +168,11 @@ print(reviews.load_reviews(here, "train").num_rows, reviews.load_reviews(here, "
     env = {"RLHF_SCALE": "full", "HF_HOME": str(tmp_path / "hf")}
     for endpoint in (address, "http://127.0.0.1:9"):
         result = python(code, HF_ENDPOINT=endpoint, **env)
-        assert "openai-community/gpt2 lvwerra/gpt2-imdb lvwerra/distilbert-imdb" in result.stdout, (
-            result.stderr
-        )
+        # at the commits that the course names
+        for model, revision in course.REVISIONS.items():
+            if revision != "main" and model != course.REVIEWS:
+                folder = f"models--{model.replace('/', '--')}/snapshots/{revision}"
+                assert folder in result.stdout, result.stderr
         assert "3 {'text': 'I liked it.', 'label': 1}" in result.stdout, result.stderr
 
 

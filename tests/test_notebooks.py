@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from common import ROOT
 
-from helpers import course, notebooks
+from helpers import course, notebooks, terminal
 from helpers.errors import CourseError
 
 
@@ -135,9 +135,11 @@ def test_progress_remembers_the_last_line(capsys):
     assert "01_small: 1/3 cells, 00:00 three\n" in capsys.readouterr().out
 
 
-def test_progress_on_a_terminal(make_notebook, in_course, monkeypatch):
-    master, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+@contextlib.contextmanager
+def on_a_terminal(monkeypatch):
+    """Inside, stderr is a terminal; gives a list, in which what was drawn on it is afterwards, in pieces."""
+    master, screen = pty.openpty()
+    fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     drawn = []
 
     def watch():
@@ -147,15 +149,271 @@ def test_progress_on_a_terminal(make_notebook, in_course, monkeypatch):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    with open(terminal, "w") as stderr:
-        monkeypatch.setattr(sys, "stderr", stderr)
-        run_cells(make_notebook, in_course, "import time\nprint('round 1')\ntime.sleep(3)")
-        monkeypatch.undo()
+    with open(screen, "w") as stderr, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stderr)
+        yield drawn
     watcher.join()
     os.close(master)
+
+
+def test_progress_on_a_terminal(make_notebook, in_course, monkeypatch):
+    with on_a_terminal(monkeypatch) as drawn:
+        run_cells(make_notebook, in_course, "import time\nprint('round 1')\ntime.sleep(3)")
     text = b"".join(drawn).decode()
     assert re.search(r"\r01_small \|█+ +\| 1/2 cells, \d\d:\d\d, round 1", text)
     assert re.search(r"\r01_small \|█+\| 2/2 cells, \d\d:\d\d", text)
+
+
+# What a terminal would obey
+
+CLIPBOARD = "\x1b]52;c;cm0gLXJmIH4=\x07"  # OSC 52
+HOSTILE = f"A {CLIPBOARD} B \x1b[2J C \x9b2J D \x9d52;c;eA==\x9c E \x7f F \u202e G"
+OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("plain\ttext\n", "plain\ttext\n"),
+        ("héllo 👩‍🚀 日本", "héllo 👩‍🚀 日本"),
+        ("line\r\nline", "line\nline"),
+        ("over\rwritten", "over\\rwritten"),
+        (CLIPBOARD, "\\x1b]52;c;cm0gLXJmIH4=\\x07"),
+        ("\x9b2J\x85\x7f\x00\x08", "\\x9b2J\\x85\\x7f\\x00\\x08"),
+        ("\u202egnp.exe\u2066", "\\u202egnp.exe\\u2066"),
+        ("half \ud83d of it", "half \\ud83d of it"),
+        ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m"),
+    ],
+)
+def test_printable(text, shown):
+    assert terminal.printable(text) == shown
+    assert terminal.printable(shown) == shown
+    shown.encode()
+
+
+def test_no_character_is_left_that_a_terminal_would_obey():
+    assert not OBEYED.search(terminal.printable("".join(map(chr, range(0x11000)))))
+
+
+def test_colours_are_no_loss():
+    assert terminal.plain("\x1b[1;31mred\x1b[0m\x1b[?25l \x1b]0;title\x07") == "red \\x1b]0;title\\x07"
+
+
+def run_hostile(make_notebook, in_course, capfd):
+    """What was written, and the error's sentence, when a notebook prints what a model wrote and fails with it too."""
+    printing = f"import time\nprint({HOSTILE!r})\ntime.sleep(2)"
+    failing = f"# {HOSTILE}\nraise ValueError({HOSTILE!r})"
+    make_notebook(in_course / "notebooks" / "01_small.ipynb", printing, failing)
+    here = course.start()
+    capfd.readouterr()
+    with pytest.raises(CourseError) as error:
+        notebooks.run(here, in_course / "notebooks")
+    return "".join(capfd.readouterr()), str(error.value)
+
+
+def test_a_log_shows_nothing_that_a_terminal_would_obey(make_notebook, in_course, capfd, monkeypatch):
+    monkeypatch.setattr(notebooks.Progress, "_tick", quick_tick)
+    written, message = run_hostile(make_notebook, in_course, capfd)
+    assert "]52;c;" in written and "ValueError" in message and "]52;c;" in message
+    assert not OBEYED.search(written) and not OBEYED.search(message)
+
+
+def test_nor_does_half_a_character_end_a_run(capfd):
+    """A kernel does not send it on, as far as is known; the line could not be written with it."""
+    progress = notebooks.Progress("01_small", 1)
+    progress.close()
+    progress.heard("half \ud83d of it")
+    progress._show()
+    assert "half \\ud83d of it" in capfd.readouterr().out
+
+
+def quick_tick(progress):
+    """As Progress._tick, with a line ten times a second."""
+    while not progress.closed.wait(0.1):
+        progress._show()
+
+
+def test_nor_does_a_terminal(make_notebook, in_course, capfd, monkeypatch):
+    with on_a_terminal(monkeypatch) as drawn:
+        written, message = run_hostile(make_notebook, in_course, capfd)
+    drawn = b"".join(drawn).decode().replace("\r", "").replace("\x1b[A", "")  # tqdm's own
+    assert "]52;c;" in drawn
+    assert not OBEYED.search(drawn) and not OBEYED.search(written) and not OBEYED.search(message)
+
+
+def test_nor_do_a_kernels_last_words(make_notebook, in_course):
+    last_words = CLIPBOARD.encode() + b"\xff\xc2\x9b2J"  # not UTF-8 either
+    with pytest.raises(CourseError, match="The kernel died") as error:
+        run_cells(
+            make_notebook, in_course, f"import time\nos.write(2, {last_words!r})\ntime.sleep(1)\nos._exit(1)"
+        )
+    assert "]52;c;" in str(error.value) and not OBEYED.search(str(error.value))
+
+
+def test_nor_do_paths_in_outputs(make_notebook, in_course):
+    path = make_notebook(in_course / "notebooks" / "01_small.ipynb", f"print('/home/me{CLIPBOARD}')")
+    with pytest.raises(CourseError, match="outputs name paths on this machine") as error:
+        notebooks.store_outputs(folder=path.parent)
+    assert "/home/me" in str(error.value) and not OBEYED.search(str(error.value))
+
+
+# What is the reader's
+
+
+@pytest.fixture
+def ran(make_notebook, in_course, capsys):
+    """A small course that has run once: its notebook, the executed copy, and a function that runs it again and says what
+    was printed."""
+    path = make_notebook(in_course / "notebooks" / "01_small.ipynb", "print('a')")
+    here = course.start()
+    (copy,) = notebooks.run(here, path.parent)
+
+    def again():
+        capsys.readouterr()
+        assert notebooks.run(here, path.parent) == [copy]
+        return capsys.readouterr().out
+
+    return path, copy, again
+
+
+def solve(path, cell=2):
+    """An exercise solved by hand, and saved."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[cell].source = "print('my answer')"
+    nbformat.write(notebook, path)
+    return path.read_bytes()
+
+
+def test_a_copy_that_a_reader_changed_is_kept(ran):
+    path, copy, again = ran
+    first = solve(copy)
+    assert "01_small.ipynb had changes of yours: it is 01_small.yours.ipynb now." in again()
+    second = solve(copy, cell=0)  # words count as well as code
+    assert "it is 01_small.yours2.ipynb now." in again()
+    assert copy.with_name("01_small.yours.ipynb").read_bytes() == first
+    assert copy.with_name("01_small.yours2.ipynb").read_bytes() == second
+    assert text(nbformat.read(copy, as_version=4)) == "a\n"
+    again()
+    assert len(list(copy.parent.iterdir())) == 3
+
+
+def test_a_copy_that_nobody_changed_is_replaced(ran, capsys):
+    path, copy, again = ran
+    notebook = nbformat.read(copy, as_version=4)
+    notebook.metadata["kernelspec"] = {"display_name": "Mine", "language": "python", "name": "mine"}
+    notebook.cells[2].outputs = []
+    nbformat.write(notebook, copy)  # only looked at and run, in Jupyter
+    assert "yours" not in again()
+    solve(path)  # the course's own notebook is another since
+    assert "yours" not in again()
+    notebook = nbformat.read(copy, as_version=4)
+    del notebook.metadata["course"]  # as before copies remembered it
+    nbformat.write(notebook, copy)
+    assert "yours" not in again()
+    assert [path.name for path in copy.parent.iterdir()] == ["01_small.ipynb"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"cells": []}'])
+def test_a_copy_that_cannot_be_read_is_the_readers(ran, content):
+    _, copy, again = ran
+    copy.write_bytes(content)
+    assert "01_small.yours.ipynb now." in again()
+    assert copy.with_name("01_small.yours.ipynb").read_bytes() == content
+
+
+def test_a_link_or_a_folder_at_its_place_is_the_readers(ran, tmp_path):
+    _, copy, again = ran
+    copy.rename(tmp_path / "mine.ipynb")
+    mine = solve(tmp_path / "mine.ipynb")
+    copy.symlink_to(tmp_path / "mine.ipynb")
+    again()
+    copy.unlink()
+    copy.mkdir()
+    again()
+    assert (tmp_path / "mine.ipynb").read_bytes() == mine
+    assert (
+        copy.with_name("01_small.yours.ipynb").is_symlink()
+        and copy.with_name("01_small.yours2.ipynb").is_dir()
+    )
+
+
+def test_a_copy_changed_while_the_notebook_runs_is_kept_too(make_notebook, in_course):
+    here = course.start()
+    copy = here.out / "notebooks" / "01_small.ipynb"
+    make_notebook(
+        in_course / "notebooks" / "01_small.ipynb",
+        f"Path({str(copy)!r}).write_text('notes' if Path({str(copy)!r}).exists() else '')",
+    )
+    notebooks.run(here, in_course / "notebooks")
+    notebooks.run(here, in_course / "notebooks")
+    assert copy.with_name("01_small.yours2.ipynb").read_text() == "notes"
+
+
+def test_a_file_where_the_copies_should_go(make_notebook, in_course):
+    make_notebook(in_course / "notebooks" / "01_small.ipynb", "1")
+    here = course.start()
+    (here.out / "notebooks").write_text("mine")
+    with pytest.raises(CourseError, match="should be a folder for the executed notebooks.*RLHF_OUT"):
+        notebooks.run(here, in_course / "notebooks")
+    assert (here.out / "notebooks").read_text() == "mine"
+
+
+@pytest.mark.parametrize("change", ["path.write_text(path.read_text() + ' ')", "path.unlink()"])
+def test_a_notebook_edited_while_it_runs_is_not_overwritten(make_notebook, in_course, change):
+    path = make_notebook(
+        in_course / "notebooks" / "01_small.ipynb", f"path = Path('01_small.ipynb')\n{change}"
+    )
+    before = path.read_bytes()
+    with pytest.raises(CourseError, match="01_small.ipynb was changed while it ran.*`make notebooks` again"):
+        notebooks.store_outputs(folder=path.parent)
+    assert not path.exists() if "unlink" in change else path.read_bytes() == before + b" "
+
+
+def test_only_the_courses_notebooks_are_run(make_notebook, in_course):
+    folder = in_course / "notebooks"
+    others = [
+        "01_a-Copy1.ipynb",
+        "01_a.yours.ipynb",
+        "1_a.ipynb",
+        "Untitled.ipynb",
+        ".01_a.ipynb",
+        "notes.ipynb",
+    ]
+    for name in ("01_a.ipynb", *others):
+        make_notebook(folder / name, "print(1)")
+    before = {name: (folder / name).read_bytes() for name in others}
+    assert [path.name for path in notebooks.numbered(folder)] == ["01_a.ipynb"]
+    notebooks.store_outputs(folder=folder)
+    assert {name: (folder / name).read_bytes() for name in others} == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"[1, 2]", b"caf\xe9", b'{"cells": 5}', b'{"nbformat": 3}', b"null", b"[" * 10**5],
+)
+def test_a_file_that_is_no_notebook_is_named_before_any_runs(make_notebook, in_course, content):
+    folder = in_course / "notebooks"
+    make_notebook(folder / "01_a.ipynb", "Path('ran').touch()")
+    (folder / "02_b.ipynb").write_bytes(content)
+    with pytest.raises(CourseError, match="02_b.ipynb is not a whole notebook.*move it"):
+        notebooks.run(course.start(), folder)
+    assert not (folder / "ran").exists()
+    with pytest.raises(CourseError, match="02_b.ipynb is not a whole notebook"):
+        notebooks.store_outputs(["02_b.ipynb"], folder)
+    assert (folder / "02_b.ipynb").read_bytes() == content
+
+
+def test_a_folder_in_a_notebooks_place(in_course):
+    (in_course / "notebooks" / "01_a.ipynb").mkdir(parents=True)
+    with pytest.raises(CourseError, match="01_a.ipynb cannot be read .*: expected a notebook"):
+        notebooks.run(course.start(), in_course / "notebooks")
+
+
+def test_a_notebook_without_code_has_nothing_to_run(in_course):
+    path = in_course / "notebooks" / "01_words.ipynb"
+    path.parent.mkdir()
+    nbformat.write(nbformat.v4.new_notebook(), path)
+    assert [copy.name for copy in notebooks.run(course.start(), path.parent)] == ["01_words.ipynb"]
 
 
 # Storing outputs

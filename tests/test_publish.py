@@ -19,7 +19,7 @@ README = f"# A course\n\n{publish.README_START}\n{publish.UNPUBLISHED}\n{publish
 
 @pytest.fixture
 def copy(tmp_path, make_notebook):
-    """A small course with two notebooks, one of them with outputs, and any the course really has."""
+    """A small course with two notebooks, and any the course really has."""
     folder = tmp_path / "copy"
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*", "data"))
     shutil.copy(ROOT / "pyproject.toml", folder)
@@ -31,7 +31,6 @@ def copy(tmp_path, make_notebook):
     for name in ("98_small.ipynb", "99_small.ipynb"):
         make_notebook(folder / "notebooks" / name, "print('café ✓')")
         unstamp(folder / "notebooks" / name)
-    notebooks.store_outputs(["99_small.ipynb"], folder / "notebooks")
     return folder
 
 
@@ -72,6 +71,7 @@ def test_everything_agrees_and_comes_off_again(copy):
 
 def test_outputs_and_hash_survive(copy):
     path = copy / "notebooks" / "99_small.ipynb"
+    notebooks.store_outputs([path.name], path.parent)
     before = nbformat.read(path, as_version=4)
     publish.publish(HERE, copy)
     after = nbformat.read(path, as_version=4)
@@ -110,6 +110,42 @@ def test_impossible_branch(branch):
         Place("owner/name", branch)
 
 
+def spoil_encoding(copy):
+    (copy / "README.md").write_bytes(README.replace("Words", "Caf\xe9").encode("latin-1"))
+
+
+def spoil_json(copy):
+    (copy / "notebooks" / "98_small.ipynb").write_text('{"cells": [')
+
+
+def spoil_list(copy):
+    (copy / "notebooks" / "98_small.ipynb").write_text("[]")
+
+
+def spoil_cells(copy):
+    edit(copy, lambda cells: cells.clear())
+
+
+def spoil_source(copy):
+    edit(copy, lambda cells: cells[1].pop("source"))
+
+
+def spoil_source_kind(copy):
+    edit(copy, lambda cells: cells[1].update(source=[1, None]))
+
+
+def spoil_cell_kind(copy):
+    edit(copy, lambda cells: cells.append(None))
+
+
+def spoil_first_cell(copy):
+    edit(copy, lambda cells: cells[0].update(source=[]))
+
+
+def lose_readme(copy):
+    (copy / "README.md").unlink()
+
+
 def spoil_readme(copy):
     (copy / "README.md").write_text("# A course\n")
 
@@ -140,6 +176,15 @@ def edit(copy, change):
         (spoil_badge, "98_small.ipynb: the first line should be the Colab badge"),
         (spoil_setup, "98_small.ipynb: the first code cell should be the Setup cell"),
         (spoil_pyproject, "pyproject.toml: expected one table"),
+        (spoil_encoding, r"README.md is not UTF-8 text \(byte \d+ is 0xe9\): save it as UTF-8"),
+        (spoil_json, "98_small.ipynb is not a whole notebook .*: fetch the course's own"),
+        (spoil_list, "98_small.ipynb is not a whole notebook"),
+        (spoil_cells, "98_small.ipynb is not a whole notebook .it has no cells"),
+        (spoil_source, "98_small.ipynb is not a whole notebook .its cells are not those of a notebook"),
+        (spoil_source_kind, "98_small.ipynb is not a whole notebook .its cells are not those of a notebook"),
+        (spoil_cell_kind, "98_small.ipynb is not a whole notebook .its cells are not those of a notebook"),
+        (spoil_first_cell, "98_small.ipynb: the first line should be the Colab badge"),
+        (lose_readme, "README.md cannot be read"),
     ],
 )
 def test_nothing_is_written_unless_all_can_be(copy, spoil, message):
@@ -148,6 +193,77 @@ def test_nothing_is_written_unless_all_can_be(copy, spoil, message):
     with pytest.raises(CourseError, match=message):
         publish.publish(HERE, copy)
     assert contents(copy) == before
+
+
+def fail_at(monkeypatch, wanted, error):
+    """Writing fails from the file at these places of the order on; returns what was written."""
+    written, whole = [], publish.write_text
+
+    def write(path, text):
+        written.append(path)
+        if len(written) in wanted:
+            raise error
+        whole(path, text)
+
+    monkeypatch.setattr(publish, "write_text", write)
+    return written
+
+
+@pytest.mark.parametrize("error", [CourseError("the disk is full."), KeyboardInterrupt()])
+@pytest.mark.parametrize("place", [1, 3, 11])
+def test_where_one_cannot_be_written_the_others_are_put_back(copy, monkeypatch, place, error):
+    (copy / "README.md").write_bytes(README.replace("\n", "\r\n").encode())
+    before = contents(copy)
+    written = fail_at(monkeypatch, [place], error)
+    with pytest.raises(type(error)) as raised:
+        publish.publish(HERE, copy)
+    assert contents(copy) == before and len(written) >= place
+    if isinstance(error, CourseError):
+        assert str(raised.value) == "the disk is full. No file is stamped."
+
+
+def test_and_where_that_fails_too_they_are_named(copy, monkeypatch):
+    before = contents(copy)
+    fail_at(monkeypatch, range(3, 100), CourseError("the disk is full."))
+    with pytest.raises(CourseError, match=r"full\. pyproject.toml, README.md may be stamped already.*again"):
+        publish.publish(HERE, copy)
+    assert {path.name for path, data in contents(copy).items() if data != before[path]} == {
+        "pyproject.toml",
+        "README.md",
+    }
+    monkeypatch.undo()
+    publish.publish(Place(), copy)
+    assert contents(copy) == before
+
+
+def test_the_readers_notebooks_are_not_stamped(copy, make_notebook):
+    mine = [
+        copy / "notebooks" / name for name in ("mine.ipynb", "99_small-Copy1.ipynb", "99_small.yours.ipynb")
+    ]
+    mine.append(copy / "tests" / "mine.ipynb")
+    for path in mine[1:]:
+        make_notebook(path, "1")
+    mine[0].write_text("not even a notebook")
+    before = [path.read_bytes() for path in mine]
+    publish.publish(HERE, copy)
+    assert [path.read_bytes() for path in mine] == before
+
+
+def test_line_ends_and_half_characters_stay(copy):
+    (copy / "README.md").write_bytes(README.replace("\n", "\r\n").encode())
+    edit(copy, lambda cells: cells[2].update(outputs=[stream("half \ud83d of it")]))
+    publish.publish(Place(), copy)  # lays the notebook out
+    before = contents(copy)
+    publish.publish(HERE, copy)
+    readme = (copy / "README.md").read_bytes()
+    assert b"octocat" in readme and readme.count(b"\n") == readme.count(b"\r\n")
+    publish.publish(Place(), copy)
+    assert contents(copy) == before
+    assert b"half \\ud83d of it" in (copy / "notebooks" / "98_small.ipynb").read_bytes()
+
+
+def stream(text):
+    return {"output_type": "stream", "name": "stdout", "text": [text]}
 
 
 # The Setup cell, run in a kernel

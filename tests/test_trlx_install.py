@@ -1,11 +1,19 @@
 """Installing the real trlX: which one is here, and one line where it cannot be fetched."""
 
+import contextlib
 import importlib.metadata
 import json
+import os
+import pty
 import re
+import signal
 import subprocess
+import sys
+from pathlib import Path
 
+import psutil
 import pytest
+from common import ROOT
 
 from helpers import engine, trlx_install
 from helpers.errors import CourseError
@@ -79,10 +87,11 @@ def test_an_installation_that_fails_half_way_leaves_the_built_in_engine(
 ):
     done = []
 
-    def run(*command):
+    def run(*command, **settings):
         if any(fails_at in word for word in command):
             raise subprocess.CalledProcessError(1, command, stderr="ERROR: Failed building wheel")
         done.append(" ".join(command))
+        return "[]"
 
     monkeypatch.setattr(trlx_install, "run", run)
     monkeypatch.setattr(trlx_install, "importable", lambda: importable)
@@ -90,6 +99,192 @@ def test_an_installation_that_fails_half_way_leaves_the_built_in_engine(
     assert "built-in engine" in capsys.readouterr().out.splitlines()[-1]
     came = [line for line in done if "trlx @" in line]
     assert not came or "uninstall" in done[-1]
+
+
+# Nobody is asked, and nothing is waited for without end
+
+
+@pytest.fixture
+def stub_git(monkeypatch, tmp_path):
+    """Puts a git on PATH that is this shell script; and trlX counts as not installed."""
+
+    def put(script):
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "git").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / "git").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+        monkeypatch.setattr(trlx_install, "installed", lambda: None)
+
+    return put
+
+
+def said(capsys):
+    assert not trlx_install.install()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith("). The course goes on with its built-in engine.")
+    return line
+
+
+ASKS = """\
+(read answer < /dev/tty && echo "fatal: was answered" >&2) 2> /dev/null
+read answer && { echo "fatal: was answered $answer" >&2; exit 128; }
+[ -z "$GIT_ASKPASS$SSH_ASKPASS" ] || "$GIT_ASKPASS"
+echo "fatal: could not read Username for 'https://github.com': terminal prompts disabled" >&2
+exit 128"""
+
+
+def test_no_login_is_asked_for_on_a_terminal(tmp_path, stub_git):
+    """In a process that has a terminal as its own, as a reader's has, on which nobody answers."""
+    stub_git(ASKS)
+    script = (
+        "from helpers import trlx_install\ntrlx_install.installed = lambda: None\ntrlx_install.install()\n"
+    )
+    child, terminal = pty.fork()
+    if not child:
+        os.chdir(ROOT)
+        environment = os.environ | {"GIT_ASKPASS": "/bin/cat", "SSH_ASKPASS": "/bin/cat"}
+        signal.alarm(60)  # ends it where it waits for an answer
+        os.execve(sys.executable, [sys.executable, "-c", script], environment)
+    shown = b""
+    try:
+        while data := os.read(terminal, 1024):
+            shown += data
+    except OSError:  # the terminal is closed
+        pass
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "waited for an answer"
+    assert b"https://github.com/CarperAI/trlx wants a login, which the course does not ask for" in shown
+
+
+def test_git_may_ask_nobody(stub_git, capsys, monkeypatch):
+    monkeypatch.setenv("GIT_ASKPASS", "some-window")
+    monkeypatch.setenv("SSH_ASKPASS", "some-window")
+    names = "$GIT_TERMINAL_PROMPT,$GIT_ASKPASS,$SSH_ASKPASS,$SSH_ASKPASS_REQUIRE,$GCM_INTERACTIVE"
+    stub_git(f'read answer; echo "fatal: {names}, read $answer" >&2; exit 128')
+    assert "(fatal: 0,,,never,never, read)" in said(capsys)
+
+
+@pytest.mark.skipif(HERE is not None, reason="trlX is installed here")
+def test_nor_may_pip(monkeypatch, capsys):
+    commands = pretend_to_install(monkeypatch, {})
+    trlx_install.install()
+    of_pip = [command for command in commands if "pip" in command]
+    assert len(of_pip) >= 4 and all("--no-input" in command for command in of_pip)
+
+
+def wait_until_gone(session):
+    """Every process of the session has ended, or does within some seconds: a kill takes a moment."""
+
+    def alive(process):
+        with contextlib.suppress(psutil.Error, OSError):
+            return os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE
+
+    _, left = psutil.wait_procs([process for process in psutil.process_iter() if alive(process)], timeout=10)
+    assert not [process for process in left if alive(process)]
+
+
+def test_an_address_that_does_not_answer(stub_git, capsys, monkeypatch, tmp_path):
+    stub_git(f"echo $$ > '{tmp_path}/pid'; sleep 600 & sleep 600")
+    monkeypatch.setattr(trlx_install, "ANSWER", 1)
+    assert "github.com cannot be reached: no answer in 1 seconds" in said(capsys)
+    wait_until_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_a_pip_that_takes_too_long(monkeypatch, capsys, stub_git):
+    stub_git("exit 0")
+    monkeypatch.setattr(trlx_install, "WORK", 60)
+    asked = []
+
+    def slow(action, *arguments):
+        asked.append(action)
+        trlx_install.run("sh", "-c", "sleep 600", seconds=0.1)
+
+    monkeypatch.setattr(trlx_install, "pip", slow)
+    assert "(pip took longer than 0 minutes)" in said(capsys) and asked == ["list"]
+
+
+def test_every_command_has_a_time():
+    assert trlx_install.ANSWER == 30 and 600 <= trlx_install.WORK <= 7200
+
+
+def test_ctrl_c_ends_what_was_started(monkeypatch, tmp_path):
+    class Interrupted(subprocess.Popen):
+        def communicate(self, *arguments, **settings):
+            (tmp_path / "pid").write_text(str(self.pid))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trlx_install.run("sh", "-c", "sleep 600 & sleep 600")
+    wait_until_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_what_git_says_is_shown_without_what_a_terminal_would_obey(stub_git, capsys):
+    stub_git("printf 'fatal: \\033]52;c;eA==\\007 \\302\\2332J \\377\\n' >&2; exit 128")
+    line = said(capsys)
+    assert r"(fatal: \x1b]52;c;eA==\x07 \x9b2J" in line
+    assert not re.search("[\x00-\x1f\x7f-\x9f]", line)
+
+
+def test_no_git_at_all(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(trlx_install, "installed", lambda: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "(git is not installed)" in said(capsys)
+
+
+# Nothing is replaced
+
+
+def pretend_to_install(monkeypatch, packages):
+    """Every command succeeds and adds nothing to these packages; returns the commands, with constraints in their place."""
+    commands = []
+
+    def run(*command, **settings):
+        words = [
+            Path(word).read_text() if word.endswith("constraints.txt") else str(word) for word in command
+        ]
+        commands.append(words)
+        return json.dumps([{"name": name, "version": version} for name, version in packages.items()])
+
+    monkeypatch.setattr(trlx_install, "run", run)
+    monkeypatch.setattr(trlx_install, "importable", lambda: True)
+    monkeypatch.setattr(trlx_install, "installed", lambda: None)
+    return commands
+
+
+def test_packages_that_are_here_are_constraints(monkeypatch, capsys):
+    packages = {"torch": "2.11.0+cu128", "rich": "14.1.0"}
+    commands = pretend_to_install(monkeypatch, packages)
+    assert trlx_install.install()
+    installing = [command for command in commands if "install" in command]
+    for command in installing:
+        if "--no-deps" not in command:
+            at = command.index("--constraint")
+            assert command[at + 1] == "torch==2.11.0+cu128\nrich==14.1.0\n"
+        assert not {"--upgrade", "-U", "--force-reinstall"} & set(command)
+    assert [command[-1].partition("=")[0] for command in installing if "--no-deps" in command] == [
+        "torchtyping",
+        f"trlx @ git+{trlx_install.ADDRESS}@{trlx_install.COMMIT}",
+    ]
+    assert "0 packages added, none replaced" in capsys.readouterr().out
+
+
+def test_a_package_without_constraints_stays_in_another_version(monkeypatch):
+    commands = pretend_to_install(monkeypatch, {"torchtyping": "0.1.4"})
+    assert trlx_install.install()
+    assert not any(word.startswith("torchtyping") for command in commands for word in command[-2:])
+
+
+@pytest.mark.parametrize("commit", ["f" * 40, None])
+def test_a_trlx_of_the_readers_own_stays(monkeypatch, capsys, commit):
+    """A fork, or a clone that they work on: replaced or uninstalled, it would be gone."""
+    commands = pretend_to_install(monkeypatch, {"trlx": "0.7.0"})
+    monkeypatch.undo()
+    monkeypatch.setattr(trlx_install, "run", lambda *command, **settings: commands.append(command))
+    monkeypatch.setattr(trlx_install, "importable", lambda: False)
+    pretend(monkeypatch, commit)
+    assert not trlx_install.install()
+    assert not commands
+    assert "cannot be imported. It stays as it is" in capsys.readouterr().out
 
 
 def test_what_trlx_needs_is_bounded():

@@ -6,9 +6,8 @@ the rest in `state.json`; `hf_model/` is the policy as transformers loads it.
 """
 
 import json
-import os
 import random
-import shutil
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,67 +15,92 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from helpers import files
 from helpers.errors import CourseError
 from helpers.ppo.parallel import processes, sharding
 
+NAME = re.compile(r"checkpoint_(\d+)")
+STATE_FILES = ("state.safetensors", "state.json")
+MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
+PARTS = {
+    "engine": str,
+    "config": dict,
+    "optimizer_groups": list,
+    "scheduler": dict,
+    "random": dict,
+    "progress": dict,
+}
 
-def write_folder(folder: Path, write) -> Path:
-    """Make `folder` by `write(temporary folder)`: it appears whole or not at all. Of several processes the main one writes.
+
+def write_folder(folder: str | Path, write) -> Path:
+    """Write a folder by `files.write_folder`. Of several processes the main one writes."""
+    return processes.on_main(lambda: files.write_folder(folder, write))
+
+
+def check_checkpoint_folder(folder: Path) -> None:
+    """Refuse a folder that a checkpoint cannot be written to, or whose files of the same names are none of ours.
 
     Raises:
-        CourseError: the disk is full or cannot be written; what was there before is still there.
+        CourseError: says what is in the way.
     """
-    return processes.on_main(lambda: write_whole(Path(folder), write))
-
-
-def write_whole(folder: Path, write) -> Path:
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        write(temporary)
-        for path in temporary.rglob("*"):
-            sync(path)
-        if folder.exists():
-            replaced = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-            os.replace(folder, replaced)
-            os.replace(temporary, folder)
-            shutil.rmtree(replaced)
-        else:
-            os.replace(temporary, folder)
-        sync(folder.parent)
-    except (OSError, SafetensorError) as error:
+    files.check_folder(folder, [*STATE_FILES, *(f"hf_model/{name}" for name in MODEL_FILES)])
+    there = [name for name in STATE_FILES if (folder / name).exists()]
+    if there and (len(there) == 1 or is_foreign(folder / "state.json")):
         raise CourseError(
-            f"could not write {folder}: {error}. Is the disk full? Free some space or choose another folder, "
-            "then save again: the model is still in memory."
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder
-
-
-def sync(path: Path) -> None:
-    """Have the disk keep what was written; Windows cannot do so for folders, and needs not."""
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def check_disk(folder: str, needed_bytes: int) -> None:
-    """Refuse before training what could not be saved after it."""
-    existing = Path(folder).absolute()
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
-    if free < needed_bytes:
-        raise CourseError(
-            f"saving to {folder} needs about {needed_bytes / 1e6:.0f} MB and {free / 1e6:.0f} MB are free. "
-            "Free some space, or set train.checkpoint_dir to another disk."
+            f"{folder / there[0]} would be replaced, and {folder} is no checkpoint: move the folder away, or choose another "
+            "train.checkpoint_dir."
         )
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a state.json can be read and is none of ours; one of ours that is damaged may be replaced."""
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return not isinstance(state, dict) or not PARTS.keys() & state.keys()
+
+
+def check_model_folder(folder: Path, started_from: str = "") -> None:
+    """Refuse a folder that a model cannot be saved to, before any time is spent.
+
+    Where there are files of a model's names, they are replaced only if they are a model; never the one the run started
+    from, which a resumed run reads again.
+
+    Raises:
+        CourseError: says what is in the way.
+    """
+    files.check_folder(folder, MODEL_FILES)
+    if not folder.is_dir():
+        return
+    if Path(started_from).is_dir() and folder.samefile(started_from):
+        raise CourseError(
+            f"{folder} is the model this run starts from, which a resumed run reads again: save to another folder."
+        )
+    there = [name for name in MODEL_FILES if (folder / name).exists()]
+    if there and not is_model_config(folder / "config.json"):
+        raise CourseError(
+            f"{folder / there[0]} would be replaced, and {folder} holds no model: choose another folder, or move that file."
+        )
+    if (folder / "adapter_config.json").exists():
+        raise CourseError(
+            f"{folder} holds an adapter (adapter_config.json), which transformers would load on top of what is saved there: "
+            "choose another folder."
+        )
+
+
+def is_model_config(path: Path) -> bool:
+    """Whether this is a config.json as transformers writes them."""
+    try:
+        return "model_type" in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def save(trainer, folder: Path) -> Path:
@@ -102,9 +126,10 @@ def save(trainer, folder: Path) -> Path:
             "random": python_random_states(),
             "progress": trainer.progress(),
         }
-        (place / "state.json").write_text(json.dumps(state))
+        (place / "state.json").write_text(json.dumps(state), encoding="utf-8")
         trainer.write_model(place / "hf_model")
 
+    check_checkpoint_folder(folder)
     return write_folder(folder, write)
 
 
@@ -114,45 +139,122 @@ def load(trainer, folder: Path) -> None:
     Raises:
         CourseError: the checkpoint is damaged, or was made with another configuration.
     """
-    try:
-        tensors = load_file(folder / "state.safetensors")
-        state = json.loads((folder / "state.json").read_text())
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise CourseError(
-            f"{folder} is damaged, or no checkpoint of this engine ({error}). Remove it to go on from the one before, "
-            "or set train.resume_from_checkpoint to None to start anew."
-        ) from error
+    tensors, state = read_state(folder)
     if state["engine"] != trainer.engine:
         raise CourseError(
             f"{folder} was made by the engine {state['engine']}, this run uses {trainer.engine}. Set RLHF_ENGINE to go on "
             "with the other, or start anew with another checkpoint_dir and resume_from_checkpoint=None."
         )
     refuse_other_config(state["config"], trainer.config.to_dict(), folder)
-    with sharding.in_shards(trainer.blocks):
-        learning = trainer.policy.trainable()
-        for name, parameter in learning.items():
-            parameter.data.copy_(sharding.like(tensors[f"policy.{name}"], parameter))
-        parameters = list(learning.values())
-        optimizer_state: dict = {}
-        for name, value in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                index = int(index)
-                optimizer_state.setdefault(index, {})[key] = sharding.like(value, parameters[index])
-        trainer.optimizer.load_state_dict(
-            {"state": optimizer_state, "param_groups": state["optimizer_groups"]}
-        )
-    trainer.scheduler.load_state_dict(state["scheduler"])
-    trainer.restore(state["progress"])
-    set_random_states(state["random"], {n[7:]: t for n, t in tensors.items() if n.startswith("random.")})
+    refuse_other_tensors(tensors, trainer.policy.trainable(), folder)
+    for part, now in [("scheduler", trainer.scheduler), ("optimizer_groups", trainer.optimizer)]:
+        current = now.state_dict() if part == "scheduler" else now.state_dict()["param_groups"]
+        if not alike(state[part], current):
+            raise damaged(folder, f"{part} in state.json is of another kind")
+    try:
+        with sharding.in_shards(trainer.blocks):
+            learning = trainer.policy.trainable()
+            for name, parameter in learning.items():
+                parameter.data.copy_(sharding.like(tensors[f"policy.{name}"], parameter))
+            parameters = list(learning.values())
+            optimizer_state: dict = {}
+            for name, value in tensors.items():
+                if name.startswith("optimizer."):
+                    _, index, key = name.split(".")
+                    index = int(index)
+                    optimizer_state.setdefault(index, {})[key] = sharding.like(value, parameters[index])
+            trainer.optimizer.load_state_dict(
+                {"state": optimizer_state, "param_groups": state["optimizer_groups"]}
+            )
+        trainer.scheduler.load_state_dict(state["scheduler"])
+        trainer.restore(state["progress"])
+        set_random_states(state["random"], {n[7:]: t for n, t in tensors.items() if n.startswith("random.")})
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise damaged(folder, error) from error
+
+
+def read_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """The tensors and the rest of a checkpoint.
+
+    Raises:
+        CourseError: it is damaged, or none of ours.
+    """
+    files.settle(folder)
+    try:
+        tensors = load_file(folder / "state.safetensors")
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        raise damaged(folder, error) from error
+    for part, kind in PARTS.items():
+        if not isinstance(state, dict) or not isinstance(state.get(part), kind):
+            raise damaged(folder, f"state.json lacks {part!r}")
+    return tensors, state
+
+
+def damaged(folder: Path, why) -> CourseError:
+    """The error for a checkpoint that cannot be read."""
+    why = files.reason(why) if isinstance(why, Exception) else why
+    return CourseError(
+        f"{folder} is damaged, or no checkpoint of this engine ({why}). Move it away to go on from the one before, "
+        "or set train.resume_from_checkpoint to None to start anew."
+    )
+
+
+def alike(saved, current) -> bool:
+    """Whether what JSON gave back is of the kind that torch has now; a key that only one of them knows is a version's matter."""
+    if isinstance(current, dict):
+        return isinstance(saved, dict) and all(alike(saved[k], v) for k, v in current.items() if k in saved)
+    if isinstance(current, (list, tuple)):
+        return isinstance(saved, list) and len(saved) == len(current) and all(map(alike, saved, current))
+    if isinstance(current, (int, float)):
+        return isinstance(saved, (int, float))
+    return saved is None or type(saved) is type(current)
+
+
+def refuse_other_tensors(
+    tensors: dict[str, torch.Tensor], learning: dict[str, torch.nn.Parameter], folder: Path
+) -> None:
+    """A checkpoint holds each weight that learns, in its own shape and type: else torch would spread or convert it unasked.
+
+    Raises:
+        CourseError: names the first weight that is missing, not known, or otherwise.
+    """
+    names = {f"policy.{name}": parameter for name, parameter in learning.items()}
+    saved = {name for name in tensors if name.startswith("policy.")}
+    wrong = [f"{name} is missing" for name in names if name not in saved]
+    wrong += [f"{name} is not one of this model's" for name in sorted(saved) if name not in names]
+    for name in names:
+        if name in saved:
+            found, wanted = tensors[name], names[name]
+            if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
+                wrong.append(
+                    f"{name} is {tuple(found.shape)} of {found.dtype}, expected {tuple(wanted.shape)} of {wanted.dtype}"
+                )
+    for name in (name for name in tensors if name.startswith("optimizer.")):
+        index = name.split(".")[1]
+        fits = index.isdecimal() and int(index) < len(names)
+        shape = list(names.values())[int(index)].shape if fits else None
+        # Adam's count of steps is one number; its two memories have the weight's shape
+        if not fits or (tensors[name].dim() > 0 and tensors[name].shape != shape):
+            wrong.append(f"{name} fits none of this model's weights")
+    if wrong:
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise damaged(folder, f"{wrong[0]}{more}")
 
 
 def newest(folder: Path) -> Path | None:
     """`folder` where it is a checkpoint, else the one with the most steps inside it; None where there is none."""
+    if not folder.is_dir():
+        return None
+    found = {folder: 0} | {
+        path: int(NAME.fullmatch(path.name)[1]) for path in folder.iterdir() if NAME.fullmatch(path.name)
+    }
+    for path in found:
+        files.settle(path)
     if (folder / "state.json").exists():
         return folder
-    inside = [path for path in folder.glob("checkpoint_*") if (path / "state.json").exists()]
-    return max(inside, key=lambda path: int(path.name.split("_")[1]), default=None)
+    inside = [path for path in found if (path / "state.json").exists()]
+    return max(inside, key=found.get, default=None)
 
 
 MAY_DIFFER = {"total_steps", "epochs", "eval_interval", "checkpoint_interval", "checkpoint_dir", "save_best"}
@@ -169,8 +271,10 @@ MAY_DIFFER |= {
 
 def refuse_other_config(saved: dict, current: dict, folder: Path) -> None:
     current = json.loads(json.dumps(current))
+    if not all(isinstance(saved.get(section), dict) for section in current):
+        raise damaged(folder, "state.json holds no whole configuration")
     differing = [
-        f"{section}.{key} (was {saved[section].get(key)!r}, is {current[section][key]!r})"
+        f"{section}.{key} (was {saved[section].get(key)!r:.80}, is {current[section][key]!r:.80})"
         for section in current
         for key in current[section]
         if key not in MAY_DIFFER and saved[section].get(key) != current[section][key]

@@ -9,6 +9,7 @@ import json
 import warnings
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -20,7 +21,7 @@ REAL_TRLX = "the course trains causal models with PPO; trlX (github.com/CarperAI
 
 def nearest(name: str, known) -> str:
     """' Did you mean ...?' where a known name is close to `name`, else the list of known names."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(f"{name:.60}", known, n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(sorted(known))}."
 
 
@@ -33,7 +34,7 @@ class Section:
         known = [f.name for f in fields(cls)]
         for key in values:
             if key not in known:
-                raise CourseError(f"unknown key {key!r} in {cls.__name__}.{nearest(key, known)}")
+                raise CourseError(f"unknown key {key!r:.60} in {cls.__name__}.{nearest(str(key), known)}")
         try:
             return cls(**values)
         except TypeError as error:
@@ -155,26 +156,29 @@ class TRLConfig:
 
     @classmethod
     def load_yaml(cls, path: str) -> "TRLConfig":
-        try:
-            with open(path, encoding="utf-8") as file:
-                return cls.from_dict(yaml.safe_load(file))
-        except (OSError, yaml.YAMLError) as error:
-            raise CourseError(f"{path} cannot be read as YAML: {error}") from None
+        """The configuration in a file, in which nothing can be run and nothing grows as it is read.
+
+        Raises:
+            CourseError: names the file and what is wrong in it.
+        """
+        return cls.from_dict(read_yaml(path))
 
     @classmethod
     def from_dict(cls, config: dict) -> "TRLConfig":
         if not isinstance(config, dict):
-            raise CourseError(f"a configuration has the sections {', '.join(SECTIONS)}; this is {config!r}")
+            raise CourseError(
+                f"a configuration has the sections {', '.join(SECTIONS)}; this is {config!r:.60}"
+            )
         config = deepcopy(config)
         for name in config:
             if name not in SECTIONS:
-                raise CourseError(f"unknown section {name!r}.{nearest(name, SECTIONS)}")
+                raise CourseError(f"unknown section {name!r:.60}.{nearest(str(name), SECTIONS)}")
         for name in SECTIONS:
             if not isinstance(config.get(name), dict):
                 raise CourseError(f"section {name!r} is missing: expected a table of keys")
         method = str(config["method"].get("name")).lower()
         if method != "ppoconfig":
-            raise CourseError(f"method {config['method'].get('name')!r}: {REAL_TRLX}")
+            raise CourseError(f"method {config['method'].get('name')!r:.60}: {REAL_TRLX}")
         return cls(**{name: section.from_dict(config[name]) for name, section in SECTIONS.items()})
 
     @classmethod
@@ -199,6 +203,52 @@ class TRLConfig:
 
     def __str__(self) -> str:
         return json.dumps(self.to_dict(), indent=4)
+
+
+class PlainLoader(yaml.SafeLoader):
+    """YAML without aliases, by which a file of a few lines can grow to gigabytes, and nested no deeper than trlX nests."""
+
+    DEPTH = 20
+    depth = 0
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent) or getattr(self.peek_event(), "anchor", None):
+            raise yaml.MarkedYAMLError(
+                problem="anchors (&) and aliases (*) are not read, write the value out",
+                problem_mark=self.peek_event().start_mark,
+            )
+        if self.depth == self.DEPTH:
+            raise yaml.MarkedYAMLError(
+                problem=f"it is nested more than {self.DEPTH} deep", problem_mark=self.peek_event().start_mark
+            )
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def read_yaml(path: str):
+    """What a file of YAML holds: text, numbers, lists and tables.
+
+    Raises:
+        CourseError: it cannot be read, is not UTF-8, or is not such YAML.
+    """
+    try:
+        return yaml.load(Path(path).read_bytes().decode("utf-8"), PlainLoader)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8 text"
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        reason = f"{error.problem}{line}"
+    except yaml.reader.ReaderError as error:
+        reason = f"it holds the character #x{error.character:04x}, which is no text"
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = str(error)
+    raise CourseError(
+        f"{str(path)!r:.200} cannot be read as YAML: {reason:.200}. Expected a configuration as trlX writes it."
+    )
 
 
 def merge(base: dict, changes: dict) -> dict:
@@ -265,7 +315,7 @@ def check(config: TRLConfig) -> None:
     for name in positive:
         value = look_up(config, name)
         if not isinstance(value, int) or value < 1:
-            raise CourseError(f"{name} is {value!r}: expected a whole number of at least 1")
+            raise CourseError(f"{name} is {value!r:.60}: expected a whole number of at least 1")
     for name in ["gamma", "lam", "init_kl_coef", "cliprange", "cliprange_value", "vf_coef"]:
         check_number(f"method.{name}", getattr(config.method, name))
     for section in [config.optimizer, config.scheduler]:
@@ -280,15 +330,16 @@ def check(config: TRLConfig) -> None:
         )
     if config.train.tracker:
         warnings.warn(
-            f"train.tracker={config.train.tracker!r} is ignored: this engine keeps its numbers in trainer.history",
+            f"train.tracker={config.train.tracker!r:.60} is ignored: this engine keeps its numbers in trainer.history",
             stacklevel=3,
         )
+    check_peft_config(config.model.peft_config)
     check_gen_kwargs(config.method.gen_kwargs, "method.gen_kwargs")
     if config.method.gen_experience_kwargs:
         check_gen_kwargs(config.method.gen_experience_kwargs, "method.gen_experience_kwargs")
     if config.method.scale_reward not in (None, False, "ignored", "ref", "running"):
         raise CourseError(
-            f"method.scale_reward is {config.method.scale_reward!r}: expected ignored, ref or running"
+            f"method.scale_reward is {config.method.scale_reward!r:.60}: expected ignored, ref or running"
         )
 
 
@@ -303,7 +354,9 @@ def refuse_what_only_trlx_offers(config: TRLConfig) -> None:
     }
     for name, (value, only) in wanted.items():
         if value != only:
-            raise CourseError(f"{name} is {look_up(config, name)!r}, only {only!r} works here: {REAL_TRLX}")
+            raise CourseError(
+                f"{name} is {look_up(config, name)!r:.60}, only {only!r} works here: {REAL_TRLX}"
+            )
     for name, value in config.method.gen_kwargs.items():
         if isinstance(value, list) and name not in ("bad_words_ids", "suppress_tokens", "eos_token_id"):
             raise CourseError(
@@ -317,10 +370,10 @@ def check_gen_kwargs(gen_kwargs: dict, where: str) -> None:
     known = [name for name in GenerationConfig().to_dict() if not name.startswith("_")]
     for name in gen_kwargs:
         if name not in known:
-            raise CourseError(f"unknown key {name!r} in {where}.{nearest(name, known)}")
+            raise CourseError(f"unknown key {name!r:.60} in {where}.{nearest(str(name), known)}")
     tokens = gen_kwargs.get("max_new_tokens")
     if not isinstance(tokens, int) or tokens < 1:
-        raise CourseError(f"{where}.max_new_tokens is {tokens!r}: expected a whole number of at least 1")
+        raise CourseError(f"{where}.max_new_tokens is {tokens!r:.60}: expected a whole number of at least 1")
     if gen_kwargs.get("top_k") or gen_kwargs.get("top_p", 1.0) not in (None, 1.0):
         warnings.warn(
             f"{where} cuts the distribution (top_k, top_p), but log-probabilities and KL are those of the whole one: "
@@ -329,13 +382,27 @@ def check_gen_kwargs(gen_kwargs: dict, where: str) -> None:
         )
     temperature = gen_kwargs.get("temperature", 1.0)
     if temperature is not None and not temperature > 0:
-        raise CourseError(f"{where}.temperature is {temperature!r}: expected a number above 0")
+        raise CourseError(f"{where}.temperature is {temperature!r:.60}: expected a number above 0")
+
+
+# peft knows more, some of which imports a Python module by name (megatron_core) or opens a file (corda_config)
+LORA = set(
+    """alpha_pattern bias exclude_modules fan_in_fan_out inference_mode init_lora_weights layers_pattern
+    layers_to_transform lora_alpha lora_bias lora_dropout modules_to_save peft_type r rank_pattern target_modules
+    task_type use_dora use_rslora""".split()
+)
+
+
+def check_peft_config(peft_config) -> None:
+    for name in peft_config if isinstance(peft_config, dict) else {}:
+        if name not in LORA:
+            raise CourseError(f"unknown key {name!r:.60} in model.peft_config.{nearest(str(name), LORA)}")
 
 
 def check_number(name: str, value) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         hint = " YAML reads 3e-5 as text: write 3.0e-5." if isinstance(value, str) else ""
-        raise CourseError(f"{name} is {value!r}: expected a number.{hint}")
+        raise CourseError(f"{name} is {value!r:.60}: expected a number.{hint}")
 
 
 def look_up(config: TRLConfig, name: str):

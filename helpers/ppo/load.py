@@ -1,8 +1,9 @@
 """From a configuration to the parts of a run: tokenizer, policy, optimizer, scheduler."""
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
+from helpers import weights
 from helpers.errors import CourseError
 from helpers.ppo.config import TRLConfig, nearest
 from helpers.ppo.lora import lora_policy
@@ -17,11 +18,9 @@ SCHEDULERS = {
 
 def load_tokenizer(config: TRLConfig):
     """The tokenizer, padding on the left: a continuation must follow its prompt's last token directly."""
-    path = config.tokenizer.tokenizer_path
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **config.tokenizer.tokenizer_extra_configs)
-    except (OSError, ValueError) as error:
-        raise CourseError(cannot_load("tokenizer.tokenizer_path", path, error)) from error
+    tokenizer = weights.load_tokenizer(
+        config.tokenizer.tokenizer_path, "tokenizer.tokenizer_path", config.tokenizer.tokenizer_extra_configs
+    )
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = (
@@ -31,26 +30,17 @@ def load_tokenizer(config: TRLConfig):
 
 
 def load_policy(config: TRLConfig) -> Policy:
-    path = config.model.model_path
-    """The policy in float32, whatever the file's precision: small float16 updates would round to nothing."""
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32, **config.model.model_extra_configs
-        )
-        if config.model.peft_config:
-            return lora_policy(model, config.model.peft_config)
-        return Policy(model, config.model.num_layers_unfrozen)
-    except CourseError:
-        raise
-    except (OSError, ValueError) as error:
-        raise CourseError(cannot_load("model.model_path", path, error)) from error
+    """The policy in float32, whatever the file's precision: small float16 updates would round to nothing.
 
-
-def cannot_load(field: str, path: str, error: Exception) -> str:
-    return (
-        f"{field} {path!r} cannot be loaded: {str(error).strip().splitlines()[0]} "
-        "It must be a folder that save_pretrained wrote, or a name on the Hugging Face hub (which needs a network)."
+    Raises:
+        CourseError: the model cannot be loaded whole and without running code that comes with it.
+    """
+    model = weights.load_model(
+        AutoModelForCausalLM, config.model.model_path, "model.model_path", config.model.model_extra_configs
     )
+    if config.model.peft_config:
+        return lora_policy(model, config.model.peft_config)
+    return Policy(model, config.model.num_layers_unfrozen)
 
 
 def context_limit(config: TRLConfig, policy: Policy) -> int:

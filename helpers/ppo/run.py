@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from accelerate.utils import set_seed
 
+from helpers import files
 from helpers.errors import CourseError
 from helpers.ppo import checkpoint
 from helpers.ppo.config import REAL_TRLX, TRLConfig
@@ -81,9 +82,32 @@ class Run:
             eval_prompts = prompts[: train.batch_size * processes.count()]
         self.prompts = PromptSet(prompts, self.tokenizer, limit, "prompts")
         self.eval_prompts = PromptSet(eval_prompts, self.tokenizer, limit, "eval_prompts")
-        checkpoint.check_disk(train.checkpoint_dir, checkpoint_bytes(self.policy))
-        self.sampler = self.make_sampler(reward_fn, list(stop_sequences or []))
         self.total_steps = planned_steps(self.config)
+        self.check_folders()
+        self.sampler = self.make_sampler(reward_fn, list(stop_sequences or []))
+
+    def check_folders(self) -> None:
+        """Refuse, before any time is spent, folders that the run could not save to."""
+        train = self.config.train
+        folder = Path(train.checkpoint_dir)
+        needed = checkpoint_bytes(self.policy)
+        processes.on_main(
+            lambda: files.check_space(folder, needed, "set train.checkpoint_dir to another disk")
+        )
+        processes.on_main(
+            lambda: checkpoint.check_checkpoint_folder(self.checkpoint_folder(self.total_steps))
+        )
+        if train.save_best:
+            processes.on_main(
+                lambda: checkpoint.check_model_folder(self.best_folder, self.config.model.model_path)
+            )
+
+    def checkpoint_folder(self, step: int) -> Path:
+        return Path(self.config.train.checkpoint_dir) / f"checkpoint_{step:0{len(str(self.total_steps))}d}"
+
+    @property
+    def best_folder(self) -> Path:
+        return Path(self.config.train.checkpoint_dir) / "best_checkpoint" / "hf_model"
 
     def make_sampler(self, reward_fn, stop_sequences: list[str]) -> Sampler:
         """What samples and scores, for rollouts and for evaluation."""
@@ -170,7 +194,7 @@ class Run:
         rewards = [row["reward/mean"] for row in self.history.evals]
         self.history.evals.append({"step": self.step, **results})
         if self.save_best and rewards and results["reward/mean"] > max(rewards):
-            self.save_pretrained(Path(self.config.train.checkpoint_dir) / "best_checkpoint" / "hf_model")
+            self.save_pretrained(self.best_folder)
         self.tell("progress")
 
     def generate(self, input_ids, attention_mask=None, **kwargs):
@@ -184,10 +208,16 @@ class Run:
             )
 
     def save_pretrained(self, directory: str | Path | None = None) -> Path:
-        """Write the policy and its tokenizer as `AutoModelForCausalLM.from_pretrained` reads them; the value head stays."""
-        return checkpoint.write_folder(
-            Path(directory or Path(self.config.train.checkpoint_dir) / "hf_model"), self.write_model
-        )
+        """Write the policy and its tokenizer as `AutoModelForCausalLM.from_pretrained` reads them; the value head stays.
+
+        In a folder that exists a model is replaced, and what else is there stays.
+
+        Raises:
+            CourseError: the folder cannot take the model, or the disk is full; what was there is there as it was.
+        """
+        folder = Path(directory or Path(self.config.train.checkpoint_dir) / "hf_model")
+        processes.on_main(lambda: checkpoint.check_model_folder(folder, self.config.model.model_path))
+        return checkpoint.write_folder(folder, self.write_model)
 
     def write_model(self, folder: Path) -> None:
         # by way of the reference, a model of the plain kind whatever was added to the policy
@@ -216,8 +246,7 @@ class Run:
         steps_this_round = self.step - self.history.rounds[-1]["step"]
         due = self.step // interval > (self.step - steps_this_round) // interval
         if due or over or self.step >= self.total_steps:
-            name = f"checkpoint_{self.step:0{len(str(self.total_steps))}d}"
-            checkpoint.save(self, Path(self.config.train.checkpoint_dir) / name)
+            checkpoint.save(self, self.checkpoint_folder(self.step))
 
     def progress(self) -> dict:
         """What a checkpoint remembers beside weights and random states."""
@@ -261,8 +290,17 @@ class Run:
         self.stopping = True
 
     def tell(self, event: str) -> None:
-        for listener in self.listeners:
-            getattr(listener, event)(self)
+        """Tell the listeners. One that fails is left out from then on: whoever watches a run cannot end it by an error."""
+        for listener in list(self.listeners):
+            try:
+                getattr(listener, event)(self)
+            except Exception as error:
+                self.listeners = [other for other in self.listeners if other is not listener]
+                warnings.warn(
+                    f"{type(listener).__name__} failed ({type(error).__name__}: {files.reason(error)}) and hears no more of this "
+                    "run, which goes on.",
+                    stacklevel=3,
+                )
         if event == "progress" and processes.any_of(self.stopping):
             self.stopping = False
             raise Stopped

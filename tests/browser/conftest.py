@@ -1,6 +1,7 @@
 """A real browser on JupyterLab and on classic Notebook: `make test-browser`. Needs Chromium (Debian's package) beside what that installs."""
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import socket
@@ -55,6 +56,13 @@ def wait_for(address: str, log: Path) -> None:
     raise RuntimeError(f"the notebook server did not start:\n{log.read_text()[-2000:]}")
 
 
+def cannot_run(reason: str) -> None:
+    """Skip with a reason at a reader's; fail where CI=true, so that nothing counts as tested that was not."""
+    if os.environ.get("CI", "").lower() in ("", "0", "false"):
+        pytest.skip(reason)
+    pytest.fail(f"{reason}. Where CI={os.environ['CI']} this is no reason to skip.", pytrace=False)
+
+
 @pytest.fixture(scope="session")
 def lab_server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
@@ -69,7 +77,7 @@ def lab_server(tmp_path_factory):
 @pytest.fixture(scope="session")
 def classic_server(tmp_path_factory):
     if not CLASSIC.exists():
-        pytest.skip("`make test-browser` installs classic Notebook")
+        cannot_run("classic Notebook is missing: `make test-browser` installs it")
     command = [str(CLASSIC), "-m", "notebook", f"--NotebookApp.token={TOKEN}"]
     with serving(command, tmp_path_factory.mktemp("classic")) as server:
         yield server
@@ -77,11 +85,14 @@ def classic_server(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="`make test-browser` installs Playwright")
     if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: `apt install chromium`")
+        cannot_run("no Chromium on this machine: `apt install chromium`")
+    if importlib.util.find_spec("playwright") is None:
+        cannot_run("Playwright is missing: `make test-browser` installs it")
+    from playwright.sync_api import sync_playwright
+
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    with playwright.sync_playwright() as started:
+    with sync_playwright() as started:
         chromium = started.chromium.launch(executable_path=CHROMIUM, args=LAUNCH)
         yield chromium
         chromium.close()

@@ -1,0 +1,338 @@
+"""The real Makefile in an empty course, with stand-ins for Python: what it takes, what it makes, and what it leaves alone."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from common import ROOT
+
+from helpers.__main__ import main
+
+MARK = ".made-by-make"
+# Answers as far as make asks: is the version right, `-m venv FOLDER`, and in that environment `-m pip` and the rest. It
+# notes its arguments, and those variables that tests look at.
+PYTHON = """\
+#!/bin/sh
+case "$1 $2" in
+  "-m venv") [ -f "$3/.made-by-make" ] && echo "venv $3, marked" >> calls || echo "venv $3" >> calls
+             [ ! -e fail ] || exit 1
+             mkdir -p "$3/bin" && cp "$0" "$3/bin/python";;
+  "-m pip") [ ! -e fail ] || exit 1; echo "pip${PIP_TARGET:+ into $PIP_TARGET}" >> calls;;
+  "-m helpers") for word; do printf '<%s>' "$word" >> calls; done; echo >> calls;;
+  "-m jupyter") for word; do printf '<%s>' "$word" >> calls; done; echo >> calls;;
+  "-c import sysconfig"*) echo .;;
+esac
+"""
+ENVIRONMENTS = {".venv": "course", ".venv-widgets": "test-widgets", ".venv-classic": "test-browser"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A course without anything but what make itself reads."""
+    course = tmp_path / "the course"  # in a folder with a space in its name
+    for file in ("Makefile", "tests/requirements.txt", "tests/widgets/requirements.txt", "requirements.txt"):
+        (course / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, course / file)
+    (course / "tests" / "browser").mkdir()
+    for file in ("requirements.txt", "requirements-classic.txt"):
+        shutil.copy(ROOT / "tests" / "browser" / file, course / "tests" / "browser")
+    for name in ("helpers", "notebooks"):
+        (course / name).mkdir()
+    (course / "python").write_text(PYTHON)
+    (course / "python").chmod(0o755)
+    return course
+
+
+@pytest.fixture
+def make(folder):
+    """The real make in that folder, with extra environment variables by keyword; none of whoever runs the tests."""
+
+    def call(*arguments, **env):
+        unasked = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON", "REPO", "BRANCH", "LAB_ARGS")
+        env = {name: value for name, value in os.environ.items() if name not in unasked} | env
+        return subprocess.run(
+            ["make", *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=60
+        )
+
+    return call
+
+
+def calls(folder) -> list[str]:
+    """What the stand-ins were asked, so far."""
+    return (folder / "calls").read_text().splitlines() if (folder / "calls").exists() else []
+
+
+def made(make, target="course"):
+    """Run a target that makes an environment, with the stand-in for Python."""
+    return make("PYTHON=./python", target)
+
+
+# What is taken from a reader
+
+
+@pytest.fixture
+def published(folder, make):
+    """What reaches `python -m helpers publish`, and what make said."""
+    made(make)
+    (folder / "calls").unlink()
+
+    def call(*arguments, **env):
+        result = make("publish", *arguments, **env)
+        return (calls(folder) or [None])[-1], result
+
+    return call
+
+
+HOSTILE = [
+    "x'; touch marker; '",
+    'x"; touch marker; "',
+    "$(shell touch marker)",
+    "$$(touch marker)",
+    "`touch marker`",
+    "a b  c ",
+    "a\\",
+    "$HOME ${HOME} $(HOME)",
+    "*",
+    "# , ) (",
+    "a\ntouch marker",
+    "-x",
+    "--unpublish",
+    "ü\u202e",
+]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_value_reaches_publish_as_one_argument_and_runs_nothing(folder, published, value):
+    before = set(folder.iterdir())
+    for given, expected in [
+        ((f"REPO={value}",), f"<-m><helpers><publish><--branch=main><--><{value}>"),
+        (("REPO=o/n", f"BRANCH={value}"), f"<-m><helpers><publish><--branch={value}><--><o/n>"),
+    ]:
+        (folder / "calls").unlink(missing_ok=True)
+        _, result = published(*given)
+        assert result.returncode == 0, result.stderr
+        assert (folder / "calls").read_text() == expected + "\n"
+    assert set(folder.iterdir()) - before == {folder / "calls"}
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_and_publish_refuses_it_in_words(capsys, value):
+    assert main(["publish", "--branch=main", "--", value]) == 2
+    assert "is not a GitHub repository: expected owner/name" in capsys.readouterr().err
+
+
+def test_publish_takes_nothing_from_the_environment(published):
+    call, _ = published(REPO="someone/else", BRANCH="their-branch")
+    assert call == "<-m><helpers><publish><--branch=main><--><>"
+    call, _ = published("REPO=o/n", REPO="someone/else", BRANCH="their-branch")
+    assert call == "<-m><helpers><publish><--branch=main><--><o/n>"
+    call, _ = published("REPO=o/n", "BRANCH=stable", BRANCH="their-branch")
+    assert call == "<-m><helpers><publish><--branch=stable><--><o/n>"
+
+
+def test_nor_does_any_other_target(folder, make):
+    """CI servers set PYTHON to a version; a reader's shell may hold any of these for another project."""
+    made(make)
+    result = make("lab", LAB_ARGS="; touch marker;", MAKECMDGOALS='"; touch marker; "')
+    assert calls(folder)[-1] == "<-m><jupyter><lab><notebooks/01_install.ipynb>", result.stderr
+    make("lab", "LAB_ARGS=--port=9999 --no-browser")
+    assert calls(folder)[-1] == "<-m><jupyter><lab><--port=9999><--no-browser><notebooks/01_install.ipynb>"
+    shutil.rmtree(folder / ".venv")
+    said = make("-n", "course", PYTHON="3.13", MAKECMDGOALS='"; touch marker; "')
+    assert "python3 -m venv" in said.stdout and "touch marker" not in said.stdout
+    assert not (folder / "marker").exists()
+
+
+def test_everything_is_installed_into_the_environment_and_nowhere_else(folder, make):
+    result = make("PYTHON=./python", "course", PIP_TARGET="elsewhere", PIP_PREFIX="elsewhere")
+    assert result.returncode == 0, result.stderr
+    assert "pip" in calls(folder) and not any("elsewhere" in call for call in calls(folder))
+
+
+# Environments
+
+
+def test_an_environment_is_marked_before_anything_is_in_it(folder, make):
+    result = made(make)
+    assert result.returncode == 0, result.stderr
+    assert calls(folder) == ["venv .venv, marked", "pip", "<-m><helpers><run>"]
+    assert (folder / ".venv" / MARK).is_file() and (folder / ".venv" / ".ready").is_file()
+    made(make)
+    assert calls(folder)[3:] == ["<-m><helpers><run>"]  # nothing is made or installed again
+
+
+@pytest.mark.parametrize("name, target", ENVIRONMENTS.items())
+def test_a_half_made_one_is_made_again(folder, make, name, target):
+    if name == ".venv-classic":
+        made(make)
+    (folder / name).mkdir(exist_ok=True)
+    (folder / name / MARK).touch()
+    (folder / name / "half").touch()
+    made(make, target)
+    assert f"venv {name}, marked" in calls(folder)
+    assert not (folder / name / "half").exists()
+
+
+def test_one_that_fails_is_made_again(folder, make):
+    (folder / "fail").touch()
+    assert made(make).returncode != 0
+    (folder / "fail").unlink()
+    assert made(make).returncode == 0
+    assert calls(folder)[0] == calls(folder)[1] == "venv .venv, marked"
+
+
+def test_one_from_before_there_was_a_mark_is_used_and_updated(folder, make):
+    made(make)
+    (folder / ".venv" / MARK).unlink()
+    (folder / ".venv" / "mine").touch()
+    os.utime(folder / ".venv" / ".ready", (0, 0))  # requirements.txt is newer
+    (folder / "calls").unlink()
+    assert made(make).returncode == 0
+    assert calls(folder) == ["pip", "<-m><helpers><run>"] and (folder / ".venv" / "mine").exists()
+
+
+def readers_environment(place):
+    (place / "bin").mkdir(parents=True)
+    (place / "bin" / "python").write_text("#!/bin/sh\necho used >> calls\n")
+    (place / "bin" / "python").chmod(0o755)
+    (place / "pyvenv.cfg").write_text("home = /usr/bin\n")
+
+
+def readers_link(place):
+    readers_environment(place.parent / "elsewhere")
+    place.symlink_to("elsewhere")
+
+
+def readers_link_to_a_marked_one(place):
+    readers_link(place)
+    (place / MARK).touch()
+
+
+def readers_link_to_an_empty_folder(place):
+    (place.parent / "elsewhere").mkdir()
+    place.symlink_to("elsewhere")
+
+
+def readers_link_to_nothing(place):
+    place.symlink_to("nowhere")
+
+
+def readers_file(place):
+    place.write_text("notes")
+
+
+READERS = [
+    readers_environment,
+    readers_link,
+    readers_link_to_a_marked_one,
+    readers_link_to_an_empty_folder,
+    readers_link_to_nothing,
+    readers_file,
+]
+
+
+def all_there(folder):
+    """Every file and link under a folder, with what is in it."""
+    return {
+        path: os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("readers", READERS)
+@pytest.mark.parametrize("name, target", ENVIRONMENTS.items())
+def test_what_make_did_not_make_stays_and_make_says_what_to_do(folder, make, name, target, readers):
+    if name == ".venv-classic":
+        made(make)
+        (folder / ".venv" / ".lab").touch()
+    readers(folder / name)
+    before = all_there(folder)
+    result = made(make, target)
+    assert result.returncode != 0
+    assert f"{name} is here and make did not make it, so make leaves it alone" in result.stdout
+    assert f"mv {name} {name}-mine" in result.stdout
+    assert all_there(folder) == before
+
+    (folder / name).rename(folder / f"{name}-mine")
+    made(make, target)
+    assert f"venv {name}, marked" in calls(folder)
+
+
+def test_an_empty_folder_is_no_loss(folder, make):
+    (folder / ".venv").mkdir()
+    assert made(make).returncode == 0
+    assert (folder / ".venv" / MARK).is_file()
+
+
+def test_a_link_to_a_whole_one_of_ours_is_used(folder, make):
+    """Moved to a larger disk, perhaps; only made again or deleted it is not."""
+    made(make)
+    (folder / ".venv").rename(folder / "elsewhere")
+    (folder / ".venv").symlink_to("elsewhere")
+    os.utime(folder / ".venv" / ".ready", (0, 0))
+    (folder / "calls").unlink()
+    assert made(make).returncode == 0
+    assert calls(folder) == ["pip", "<-m><helpers><run>"]
+    assert "so it stays" in make("clean").stdout
+    assert (folder / ".venv").is_symlink() and (folder / "elsewhere" / ".ready").is_file()
+
+
+@pytest.mark.parametrize("readers", READERS)
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_clean_leaves_what_make_did_not_make(folder, make, name, readers):
+    readers(folder / name)
+    before = all_there(folder)
+    result = make("clean")
+    assert result.returncode == 0 and result.stdout == f"{name} is not from make, so it stays.\n"
+    assert all_there(folder) == before
+
+
+def test_clean_deletes_what_make_made_and_caches(folder, make):
+    made(make)
+    made(make, "test-widgets")
+    made(make, "test-browser")
+    caches = [".pytest_cache/v", ".ruff_cache/0", "helpers/__pycache__", "tests/browser/__pycache__"]
+    readers = ["mine/.venv/__pycache__", ".git/__pycache__", "out/tiny/tuned", "notebooks/.ipynb_checkpoints"]
+    for name in (*caches, *readers):
+        (folder / name).mkdir(parents=True)
+    result = make("clean")
+    assert result.returncode == 0 and not result.stdout
+    assert not any((folder / name).exists() for name in (*ENVIRONMENTS, *caches))
+    assert not (folder / ".pytest_cache").exists()
+    assert all((folder / name).exists() for name in readers)
+
+
+# The browser tests
+
+
+def browser_tests(tmp_path, ci):
+    """Run them where there is no Chromium."""
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"]
+    env = os.environ | {"PATH": str(tmp_path), "CI": ci}
+    return subprocess.run(
+        [*command, ROOT / "tests" / "browser" / "test_latency.py"],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("ci", ["", "false"])
+def test_without_chromium_the_browser_tests_are_skipped_at_a_readers(tmp_path, ci):
+    result = browser_tests(tmp_path, ci)
+    assert result.returncode == 0, result.stdout
+    assert "no Chromium on this machine: `apt install chromium`" in result.stdout
+    assert "4 skipped" in result.stdout
+
+
+@pytest.mark.parametrize("ci", ["true", "1"])
+def test_and_fail_in_ci(tmp_path, ci):
+    result = browser_tests(tmp_path, ci)
+    assert result.returncode == 1, result.stdout
+    assert "no Chromium on this machine" in result.stdout and "this is no reason to skip" in result.stdout
+    assert "skipped" not in result.stdout
+    assert "CI=true make test-browser" in (ROOT / ".ci" / "run").read_text()
