@@ -176,7 +176,8 @@ def train(args) -> None:
 
 
 def bench(args) -> None:
-    from helpers import bench, seeds
+    from helpers.maintain.bench import compare as bench
+    from helpers.maintain.bench import seeds
 
     if args.seeds:
         seeds.main(args.seeds)
@@ -185,20 +186,20 @@ def bench(args) -> None:
 
 
 def record(args) -> None:
-    from helpers import record
+    from helpers.maintain import record
 
     record.main()
 
 
 def store(args) -> None:
-    from helpers import notebooks
+    from helpers.maintain import stored_outputs
 
-    for path in notebooks.store_outputs(args.names):
+    for path in stored_outputs.store_outputs(args.names):
         print(f"stored outputs in {path.relative_to(course.ROOT)}")
 
 
 def publish(args) -> None:
-    from helpers import publish
+    from helpers.maintain import publish
 
     if not args.unpublish and not args.repository:
         raise CourseError("Which repository? make publish REPO=owner/name")

@@ -11,6 +11,7 @@ import torch
 
 from helpers import notebooks
 from helpers.agreement import self_agreement
+from helpers.maintain import stored_outputs
 from helpers.preferences import Rating, Ratings, now
 from helpers.reward_model import training_data
 
@@ -25,7 +26,7 @@ def recipe(tmp_path_factory):
         patch.setenv("RLHF_SCALE", "tiny")
         patch.setenv("RLHF_BUDGET", BUDGET)
         patch.setenv("RLHF_OUT", str(tmp_path_factory.mktemp("out")))
-        return notebooks.run_tagged(NOTEBOOK, "recipe")
+        return stored_outputs.run_tagged(NOTEBOOK, "recipe")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""One run of one engine for the bench, in this process: `python -m helpers.bench_run TASK`, which prints what it found.
+"""One run of one engine for the bench, in this process: `python -m helpers.maintain.bench.run TASK`, which prints what it found.
 
 TASK is JSON: engine (one of ENGINES), size (one of SIZES), model (a folder), and rounds.
 """

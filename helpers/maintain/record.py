@@ -9,9 +9,10 @@ import pandas as pd
 
 from helpers import course, reviews
 from helpers.course import Course, atomic_write
-from helpers.notebooks import NOTEBOOKS, run_tagged
+from helpers.maintain.bench.seeds import notebook_config
+from helpers.maintain.stored_outputs import run_tagged
+from helpers.notebooks import NOTEBOOKS
 from helpers.ppo.train import train
-from helpers.seeds import notebook_config
 from helpers.train_cli import load_reward
 
 BETAS = [0.0, 0.005, 0.02, 0.1, 0.5]
