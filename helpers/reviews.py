@@ -5,7 +5,8 @@ import re
 
 from datasets import ClassLabel, Dataset, Features, Value, load_dataset
 
-from helpers.course import REVIEW_FILES, REVIEWS, REVISIONS, Course
+from helpers.assets import REVIEW_FILES, REVIEWS, REVISIONS
+from helpers.course import Course
 from helpers.errors import CourseError
 
 COLUMNS = Features({"text": Value("string"), "label": ClassLabel(names=["neg", "pos"])})

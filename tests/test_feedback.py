@@ -1,4 +1,4 @@
-"""Notebook 08's own cells: the loss, the fit, and a reader's ratings, which take the simulated rater's place."""
+"""Notebook 09's own cells: the loss, the fit, and a reader's ratings, which take the simulated rater's place."""
 
 import math
 import os
@@ -15,7 +15,7 @@ from helpers.maintain import stored_outputs
 from helpers.preferences import Rating, Ratings, now
 from helpers.reward_model import training_data
 
-NOTEBOOK = notebooks.NOTEBOOKS / "08_human_feedback.ipynb"
+NOTEBOOK = notebooks.NOTEBOOKS / "09_human_feedback.ipynb"
 BUDGET = "0.06"  # 60 ratings to train with, 40 held out
 
 

@@ -25,7 +25,7 @@ import transformers
 from accelerate import PartialState
 from transformers import AutoConfig, GPT2Config, GPT2LMHeadModel
 
-from helpers import course
+from helpers import assets, course
 from helpers.errors import CourseError
 from helpers.maintain.bench import floor
 from helpers.maintain.bench.run import COLUMNS, ENGINES, SIZES
@@ -89,7 +89,7 @@ def usual_rounds(size: str) -> int:
 def model_folder(size: str, folder: Path) -> Path:
     """Where the model of that size is; one with random weights is made in `folder`."""
     if SIZES[size] is None:
-        return Path(course.find_model("gpt2-imdb", "tiny", None))
+        return Path(assets.find_model("gpt2-imdb", "tiny", None))
     return random_gpt2(folder / size, **SIZES[size])
 
 
@@ -160,7 +160,7 @@ def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
 def gpt2_config(size: str) -> GPT2Config:
     """The configuration of the model of that size."""
     if SIZES[size] is None:
-        return AutoConfig.from_pretrained(course.find_model("gpt2-imdb", "tiny", None))
+        return AutoConfig.from_pretrained(assets.find_model("gpt2-imdb", "tiny", None))
     return GPT2Config(**SIZES[size])
 
 
