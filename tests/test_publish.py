@@ -78,7 +78,9 @@ def test_outputs_and_hash_survive(copy):
     after = nbformat.read(path, as_version=4)
     assert [cell.get("outputs") for cell in after.cells] == [cell.get("outputs") for cell in before.cells]
     assert (
-        after.metadata.course.code_sha256 == before.metadata.course.code_sha256 == stored_outputs.code_hash(after)
+        after.metadata.course.code_sha256
+        == before.metadata.course.code_sha256
+        == stored_outputs.code_hash(after)
     )
 
 

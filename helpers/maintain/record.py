@@ -14,7 +14,7 @@ from helpers.maintain.bench.seeds import notebook_config
 from helpers.maintain.stored_outputs import run_tagged
 from helpers.notebooks import NOTEBOOKS
 from helpers.ppo.train import train
-from helpers.train_cli import load_reward
+from helpers.rewards import load_reward
 
 BETAS = [0.0, 0.005, 0.02, 0.1, 0.5]
 RATINGS = [10, 100, 1000]

@@ -24,7 +24,7 @@ from helpers.ppo.parallel import processes
 from helpers.ppo.policy import freeze_below
 from helpers.ppo.train import train
 from helpers.ppo.trainer import PPOTrainer
-from helpers.train_cli import load_reward
+from helpers.rewards import load_reward
 
 PHASES = ("sample", "score", "forward", "update")
 COLUMNS = {"sample": "sample, s", "score": "score, s", "forward": "look back, s", "update": "update, s"}
