@@ -54,7 +54,7 @@ class SimulatedRater:
         ]
 
     def _rating(self, pair: Pair, difference: float) -> Rating:
-        chance = random.Random(f"{self.name} {self.seed} {pair.id}")
+        chance = random.Random(f"{self.name} {self.seed} {pair.id}".encode("utf-8", "backslashreplace"))
         shown, errs = chance.choice(("first", "second")), chance.random() < self.error_rate
         if difference == 0 or abs(difference) < self.tie_margin:
             choice = "tie"
