@@ -15,10 +15,10 @@ import matplotlib.pyplot as plt
 from tqdm import tqdm
 
 from helpers import figures
-from helpers.clicks import Clicks
 from helpers.palette import BLUE, GREEN, ORANGE
 from helpers.ppo import checkpoint
 from helpers.verdict import column, summary, verdict
+from helpers.widgets.clicks import Clicks
 from helpers.widgets.html import escape, table
 
 REDRAW_SECONDS = 0.5

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from helpers import notebooks
-from helpers.agreement import self_agreement
+from helpers.feedback.agreement import self_agreement
+from helpers.feedback.ratings import Rating, Ratings, now
+from helpers.feedback.reward_model import training_data
 from helpers.maintain import stored_outputs
-from helpers.preferences import Rating, Ratings, now
-from helpers.reward_model import training_data
 
 NOTEBOOK = notebooks.NOTEBOOKS / "09_human_feedback.ipynb"
 BUDGET = "0.06"  # 60 ratings to train with, 40 held out

@@ -18,8 +18,9 @@ import uuid
 from collections import Counter
 from pathlib import Path
 
-from helpers import preferences
-from helpers.preferences import CHOICES, Pair, Rating, Ratings, now
+from helpers.feedback import ratings as preferences
+from helpers.feedback.pairs import Pair
+from helpers.feedback.ratings import CHOICES, Rating, Ratings, now
 from helpers.widgets import labeller
 from helpers.widgets.labeller import PreferenceLabeller
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import filelock
 from test_kills import PAIRS, RATERS, click, kill_at_change, look_at, rating_by, run_script
 
-from helpers.preferences import Ratings
+from helpers.feedback.ratings import Ratings
 from helpers.widgets import labeller
 from helpers.widgets.labeller import PreferenceLabeller
 

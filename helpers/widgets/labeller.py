@@ -10,7 +10,8 @@ from collections.abc import Callable
 import ipywidgets as widgets
 
 from helpers.errors import CourseError
-from helpers.preferences import Pair, Rating, Ratings, now
+from helpers.feedback.pairs import Pair
+from helpers.feedback.ratings import Rating, Ratings, now
 from helpers.widgets.html import Static, encodable, escape, plain, table
 
 # Seconds after a pair's appearing in which clicks do not count: the second half of a double click, or clicks that queued
@@ -33,7 +34,7 @@ class PreferenceLabeller:
     with themself (`agreement.self_agreement`). The sides are shuffled by name and pair.
 
     Args:
-        pairs: what to rate, in order (`raters.choose_pairs`).
+        pairs: what to rate, in order (`pairs.choose_pairs`).
         ratings: the file; several raters may share it, in several kernels.
         rater: the rater's name; may be typed in the widget.
         repeat_every: 2 or more.

@@ -44,7 +44,8 @@ runs = [dict(beta=beta, step=step, reward=0.5, kl=1.0 * step) for beta in (0, 1)
 KLLab(runs, [dict(beta=beta, prompt=text, output=every, reward=0.5) for beta in (0, 1) for text in texts]).view
 """
 LABELLER = """
-from helpers.preferences import Pair, Ratings
+from helpers.feedback.pairs import Pair
+from helpers.feedback.ratings import Ratings
 from helpers.widgets.labeller import PreferenceLabeller
 pairs = [Pair(text, every, text) for text in texts]
 PreferenceLabeller(pairs, Ratings(tempfile.mkdtemp() + "/r.jsonl"), rater=every).view

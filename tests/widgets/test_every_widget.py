@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from helpers.preferences import Pair, Rating, Ratings
+from helpers.feedback.pairs import Pair
+from helpers.feedback.ratings import Rating, Ratings
 from helpers.widgets.inspector import Challenge, RewardInspector
 from helpers.widgets.kl_lab import KLLab
 from helpers.widgets.labeller import PreferenceLabeller

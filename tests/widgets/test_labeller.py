@@ -9,10 +9,11 @@ from dataclasses import replace
 import ipywidgets as widgets
 import pytest
 
-from helpers.agreement import self_agreement
 from helpers.errors import CourseError
-from helpers.preferences import Pair, Rating, Ratings, record_of
-from helpers.raters import SimulatedRater
+from helpers.feedback.agreement import self_agreement
+from helpers.feedback.pairs import Pair
+from helpers.feedback.ratings import Rating, Ratings, record_of
+from helpers.feedback.simulated import SimulatedRater
 from helpers.widgets import labeller as module
 from helpers.widgets.html import Static
 from helpers.widgets.labeller import OTHER, PreferenceLabeller

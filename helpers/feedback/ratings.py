@@ -5,7 +5,6 @@ A file of ratings is JSON lines, only ever appended to: a line for each rating, 
 
 import contextlib
 import errno
-import functools
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from helpers import files
 from helpers.errors import CourseError
+from helpers.feedback.pairs import Pair
 
 CHOICES = ("first", "second", "tie", "skip")
 SIDES = ("first", "second")
@@ -46,21 +46,7 @@ WRITTEN = {
 }
 UNREADABLE = "cannot be read: {}. Choose another file, or allow reading it."
 UNWRITABLE = "could not be written: {}. The rating was not saved. Free some space, or allow writing to the file, and rate again."
-ADVICE = "Correct this line or remove it; pairs from other programs come in through helpers.exchange.import_pairs. The file is unchanged."
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two continuations of one prompt."""
-
-    prompt: str
-    first: str
-    second: str
-
-    @functools.cached_property
-    def id(self) -> str:
-        """12 hex digits that follow from the three texts: the same pair has the same id everywhere."""
-        return fingerprint([self.prompt, self.first, self.second])[:12]
+ADVICE = "Correct this line or remove it; pairs from other programs come in through helpers.feedback.exchange.import_pairs. The file is unchanged."
 
 
 @dataclass(frozen=True)
@@ -388,11 +374,6 @@ def keep_beside(path: Path, data: bytes) -> Path:
 def now() -> str:
     """The time in UTC to the second, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def fingerprint(values: list) -> str:
-    """64 hex digits that follow from `values`."""
-    return hashlib.sha256(json.dumps(values).encode("ascii")).hexdigest()
 
 
 def cut_short(line: bytes) -> bool:

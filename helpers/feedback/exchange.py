@@ -10,7 +10,8 @@ from pathlib import Path
 
 from helpers import files
 from helpers.errors import CourseError
-from helpers.preferences import BOM, SIDES, Pair, Rating, check_types, fingerprint, json_object, now
+from helpers.feedback.pairs import Pair, fingerprint
+from helpers.feedback.ratings import BOM, SIDES, Rating, check_types, json_object, now
 
 COLUMNS = ("prompt", "chosen", "rejected")
 IMPORT_ADVICE = "Correct this line or remove it. Nothing was imported."
@@ -77,7 +78,7 @@ def import_pairs(path, rater: str) -> list[Rating]:
     """Read preferences of other programs: JSON lines (.jsonl, .json) or .csv, with prompt, chosen and rejected.
 
     Without a prompt, chosen and rejected are whole texts, and the prompt is the beginning they share, up to a space. Of each
-    pair the alphabetically earlier text comes first, as in `raters.choose_pairs`: so the pair is the same whichever was
+    pair the alphabetically earlier text comes first, as in `pairs.choose_pairs`: so the pair is the same whichever was
     chosen, and raters can be compared. The ratings' ids follow from content and line, so `Ratings.add` passes over
     what was imported before. How long a choice took and what stood at the left is not known: 0 seconds, "first".
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from helpers.errors import CourseError
+from helpers.feedback.ratings import Rating
 from helpers.ppo.prompts import pad_rows
-from helpers.preferences import Rating
 
 TARGETS = {"first": 1.0, "tie": 0.5, "second": 0.0}
 

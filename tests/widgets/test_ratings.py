@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from helpers import files
-from helpers.agreement import Share, agreement, self_agreement, wilson
 from helpers.errors import CourseError
-from helpers.exchange import export_pairs, import_pairs
-from helpers.preferences import Pair, Rating, Ratings, record_of
-from helpers.raters import SimulatedRater, choose_pairs, shared_words
+from helpers.feedback.agreement import Share, agreement, self_agreement, wilson
+from helpers.feedback.exchange import export_pairs, import_pairs
+from helpers.feedback.pairs import Pair, choose_pairs, shared_words
+from helpers.feedback.ratings import Rating, Ratings, record_of
+from helpers.feedback.simulated import SimulatedRater
 
 PAIR = Pair("The film was", " good.", " bad.")
 ODD = [
@@ -566,7 +567,7 @@ def test_only_the_bytes_of_the_line_that_failed_are_taken_away(path, three, monk
 
 def test_a_half_line_that_could_not_be_taken_away_is_repaired_by_the_next(path, three, monkeypatch):
     ratings, before = Ratings(path), path.read_bytes()
-    monkeypatch.setattr("helpers.preferences.take_away", lambda *arguments: None)
+    monkeypatch.setattr("helpers.feedback.ratings.take_away", lambda *arguments: None)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, hard))
     try:
@@ -586,7 +587,7 @@ def test_an_interrupt_anywhere_loses_and_doubles_nothing(path, three, place):
 
     def trace(frame, event, argument):
         nonlocal lines
-        if not frame.f_code.co_filename.endswith(("preferences.py", "helpers/files.py")):
+        if not frame.f_code.co_filename.endswith(("feedback/ratings.py", "helpers/files.py")):
             return None
         lines += event == "line"
         if event == "line" and lines == 3 * place + 1:
@@ -613,7 +614,7 @@ def test_a_file_that_may_not_be_written(path, three, monkeypatch):
         return open(file, mode, *arguments, **keywords)
 
     ratings, whole = Ratings(path), path.read_bytes()
-    monkeypatch.setattr("helpers.preferences.open", refused, raising=False)
+    monkeypatch.setattr("helpers.feedback.ratings.open", refused, raising=False)
     with pytest.raises(CourseError, match="Permission denied.*not saved"):
         ratings.add(rating(9))
     assert ratings.standing() == three
@@ -1150,7 +1151,7 @@ def test_lists_that_do_not_fit():
 
 def test_imports_nothing_heavy():
     code = (
-        "import sys, helpers.raters, helpers.agreement, helpers.exchange\n"
+        "import sys, helpers.feedback.simulated, helpers.feedback.agreement, helpers.feedback.exchange\n"
         "print({'torch', 'pandas', 'matplotlib', 'ipywidgets', 'numpy'} & set(sys.modules))"
     )
     root = Path(__file__).resolve().parents[2]
