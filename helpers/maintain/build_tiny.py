@@ -9,15 +9,12 @@ Two cores, ten to fifteen minutes, no network, the same seeds every time. The co
 
 import json
 import math
-import os
 import random
 import re
-import shutil
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 
 import torch
 from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer
@@ -33,6 +30,7 @@ from transformers import (
     set_seed,
 )
 
+from helpers import files
 from helpers.tiny import TINY, grammar
 
 EOS = "<|endoftext|>"
@@ -44,22 +42,13 @@ PROSE_SEED, STUDY_SEED, CLASSIFIER_SEED, HARD_SEED = 11, 12, 13, 14
 
 
 def save(name, *parts):
-    """Write the folder TINY/name whole: beside it first, then in its place."""
-    fresh = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=TINY))
-    try:
+    """Write the folder TINY/name whole."""
+
+    def write(folder):
         for part in parts:
-            part.save_pretrained(fresh)
-    except BaseException:
-        shutil.rmtree(fresh)
-        raise
-    fresh.chmod(0o755)
-    for path in fresh.iterdir():
-        path.chmod(0o644)
-    old = fresh.with_name(fresh.name + "-old")
-    if (TINY / name).exists():
-        os.replace(TINY / name, old)
-    os.replace(fresh, TINY / name)
-    shutil.rmtree(old, ignore_errors=True)
+            part.save_pretrained(folder)
+
+    files.write_folder(TINY / name, write)
 
 
 def batches(rows, size, rng):
@@ -411,9 +400,7 @@ def measure():
         "share of distinct samples": round(len(set(samples)) / len(samples), 3),
         "megabytes of weights": round(weight_bytes() / 1e6, 2),
     }
-    fresh = TINY / ".figures.json.part"
-    fresh.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    os.replace(fresh, TINY / "figures.json")
+    files.write_text(TINY / "figures.json", json.dumps(figures, indent=2) + "\n")
     for name, figure in figures.items():
         print(f"{name}: {figure}")
     print("Samples of gpt2-reviews:", *samples[:20], sep="\n  ")
