@@ -117,9 +117,9 @@ def doctor(args) -> int:
 
 
 def trlx(args) -> int:
-    from helpers import trlx_install
+    from helpers.real_trlx.install import install
 
-    return 0 if trlx_install.install() else 1
+    return 0 if install() else 1
 
 
 def run(args) -> None:

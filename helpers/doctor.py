@@ -91,7 +91,7 @@ def check_engine() -> Check:
         from helpers import engine
 
         if engine.uses_trlx():
-            import helpers.trlx_bridge  # noqa: F401
+            import helpers.real_trlx.train  # noqa: F401
         return Check("engine", engine.describe(), True)
     except (ImportError, CourseError) as error:
         return Check("engine", "cannot start", False, str(error))

@@ -1,12 +1,11 @@
 """The one door to training: `from helpers import engine as trlx`, then `trlx.train(...)` as trlX's documentation has it.
 
-Behind it stands the real trlX where it is installed (helpers/trlx_bridge.py), and the course's own PPO elsewhere
+Behind it stands the real trlX where it is installed (helpers/real_trlx), and the course's own PPO elsewhere
 (helpers/ppo). RLHF_ENGINE chooses: auto, trlx or builtin.
 """
 
 import os
 
-from helpers import trlx_install
 from helpers.errors import CourseError
 from helpers.ppo.config import (  # noqa: F401  (trlX's names, for `from helpers.engine import ...`)
     ModelConfig,
@@ -18,6 +17,7 @@ from helpers.ppo.config import (  # noqa: F401  (trlX's names, for `from helpers
     TRLConfig,
     default_ppo_config,
 )
+from helpers.real_trlx import install
 
 VERSION = "1.0"
 
@@ -28,7 +28,7 @@ def describe() -> str:
     Raises:
         CourseError: RLHF_ENGINE asks for an engine that is not here.
     """
-    return f"trlX {trlx_install.installed()}" if uses_trlx() else f"built-in PPO {VERSION}"
+    return f"trlX {install.installed()}" if uses_trlx() else f"built-in PPO {VERSION}"
 
 
 def uses_trlx() -> bool:
@@ -36,7 +36,7 @@ def uses_trlx() -> bool:
     asked = os.environ.get("RLHF_ENGINE", "auto")
     if asked not in ("auto", "trlx", "builtin"):
         raise CourseError(f"RLHF_ENGINE is {asked!r}: expected auto, trlx or builtin")
-    found = trlx_install.installed()
+    found = install.installed()
     if asked == "trlx" and not found:
         raise CourseError(
             "RLHF_ENGINE=trlx, but trlX is not installed here. Install it with `python -m helpers trlx`, or set "
@@ -52,7 +52,7 @@ def train(*args, **kwargs):
     from helpers.ppo.parallel import processes
 
     if uses_trlx():
-        from helpers.trlx_bridge import train as run
+        from helpers.real_trlx.train import train as run
     else:
         from helpers.ppo.train import train as run
     return run(*args, listeners=[Monitor()] if processes.is_main() else [], **kwargs)

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from common import ROOT, TRLX_COMMAND, StandInHub
 
-from helpers import trlx_install
+from helpers.real_trlx import install
 
 
 def pytest_collection_modifyitems(items):
@@ -32,7 +32,7 @@ def settings(monkeypatch, tmp_path):
 @pytest.fixture(scope="module", params=["builtin", "trlx"])
 def engine(request):
     """Who trains in `ppo_run.small_run`: every test that asks for this runs once with each engine."""
-    if request.param == "trlx" and not trlx_install.installed():
+    if request.param == "trlx" and not install.installed():
         pytest.skip(f"trlX is not installed here: {TRLX_COMMAND}")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PPO_RUN_ENGINE", request.param)

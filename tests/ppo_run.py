@@ -51,7 +51,7 @@ def count_the(samples, **kwargs):
 
 def engine_train():
     if os.environ.get("PPO_RUN_ENGINE") == "trlx":
-        from helpers.trlx_bridge import train
+        from helpers.real_trlx.train import train
     else:
         from helpers.ppo.train import train
     return train

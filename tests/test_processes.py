@@ -15,10 +15,10 @@ from common import ROOT, TRLX_COMMAND
 from ppo_run import PROMPTS, small_config
 from transformers import AutoModelForCausalLM
 
-from helpers import trlx_install
 from helpers.errors import CourseError
 from helpers.ppo.parallel import processes, sharding
 from helpers.ppo.policy import decoder_blocks
+from helpers.real_trlx import install
 from helpers.tiny import TINY
 
 HERE = Path(__file__).parent
@@ -51,7 +51,7 @@ def finished(*arguments, **env) -> list[dict]:
 
 
 def need_trlx():
-    if not trlx_install.installed():
+    if not install.installed():
         pytest.skip(f"trlX is not installed here: {TRLX_COMMAND}")
 
 

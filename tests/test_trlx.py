@@ -1,5 +1,8 @@
 """The real trlX beside our own PPO: where the definitions agree, the numbers do; where they differ, a test names it."""
 
+import json
+import logging
+import shutil
 import warnings
 
 import pytest
@@ -10,20 +13,26 @@ from common import TRLX_COMMAND
 from ppo_run import MODEL, PROMPTS, count_the, engine_train, small_config, small_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from helpers import engine, trlx_install
+from helpers import engine
 from helpers.errors import CourseError
 from helpers.ppo import loss
 from helpers.ppo.config import OptimizerConfig, TRLConfig, default_ppo_config
 from helpers.ppo.policy import Policy
+from helpers.real_trlx import install
+from helpers.real_trlx.model import PolicyForTrlx
+from helpers.real_trlx.patches import import_trlx
 
-if not trlx_install.installed():
+if not install.installed():
     pytest.skip(f"trlX is not installed here: {TRLX_COMMAND}", allow_module_level=True)
 
-from helpers import trlx_bridge  # isort: skip  (first: without it trlX cannot be imported beside today's peft)
+from helpers.real_trlx.train import train  # isort: skip  (first: without it trlX cannot be imported beside today's peft)
+from helpers.real_trlx.trainer import CourseTrainer, fold  # isort: skip
 from trlx.data import default_configs
 from trlx.data.configs import TRLConfig as TrlxConfig
 from trlx.data.ppo_types import PPORLBatch
+from trlx.models.modeling_base import PreTrainedModelWrapper
 from trlx.models.modeling_ppo import AdaptiveKLController
+from trlx.trainer import accelerate_base_trainer
 from trlx.utils.modeling import logprobs_of_labels, whiten
 
 ROWS, WIDTH = 6, 9
@@ -108,7 +117,7 @@ def sampled(tmp_path_factory):
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PPO_RUN_ENGINE", "trlx")
         trainer = small_run(tmp_path_factory.mktemp("trlx"), changes=changes)
-    trainer.model = trlx_bridge.PolicyForTrlx(trainer.policy)  # as it is while trlX trains
+    trainer.model = PolicyForTrlx(trainer.policy)  # as it is while trlX trains
     trainer.store.clear_history()
     trainer.make_experience(16)
     return trainer
@@ -297,7 +306,7 @@ def plain(value):
     return [plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
-# ------------------------------------------------------------------------------------ the bridge
+# ------------------------------------------------------------------------------------ our trainer inside trlX
 
 
 def test_trlx_s_own_configuration_is_taken_and_left_as_it_was(tmp_path):
@@ -305,9 +314,81 @@ def test_trlx_s_own_configuration_is_taken_and_left_as_it_was(tmp_path):
     before = plain(theirs.to_dict())
     with pytest.warns(UserWarning, match="'wandb' is ignored"):
         theirs.train.tracker = "wandb"
-        trainer = trlx_bridge.train(reward_fn=count_the, prompts=PROMPTS, config=theirs)
+        trainer = train(reward_fn=count_the, prompts=PROMPTS, config=theirs)
     assert trainer.step == 1
     assert plain(theirs.to_dict()) == before | {"train": before["train"] | {"tracker": "wandb"}}
+
+
+def test_the_import_leaves_a_readers_logging_as_it_is():
+    logging.disable(logging.ERROR)
+    try:
+        import_trlx()
+        assert logging.root.manager.disable == logging.ERROR
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def test_trlx_loads_neither_a_model_nor_a_tokenizer_by_itself(tmp_path, on_trlx, monkeypatch):
+    """Its own loading follows adapters, opens pickles, and leaves it to transformers whether to run code from a folder."""
+    loaded = []
+
+    def refuse(*args, **kwargs):
+        raise AssertionError(f"trlX loads {args}")
+
+    def watch(kind):
+        plain = kind.from_pretrained
+
+        def from_pretrained(source, *args, **kwargs):
+            loaded.append((kind.__name__, source, kwargs["trust_remote_code"]))
+            return plain(source, *args, **kwargs)
+
+        monkeypatch.setattr(kind, "from_pretrained", from_pretrained)
+
+    monkeypatch.setattr(PreTrainedModelWrapper, "from_pretrained", refuse)
+    monkeypatch.setattr(PreTrainedModelWrapper, "from_config", refuse)
+    watch(AutoModelForCausalLM)
+    watch(AutoTokenizer)
+    trainer = small_run(tmp_path, changes={"train": {"total_steps": 1}})
+    assert sorted(loaded) == [("AutoModelForCausalLM", MODEL, False), ("AutoTokenizer", MODEL, False)]
+    assert accelerate_base_trainer.AutoTokenizer is AutoTokenizer
+    assert trainer.tokenizer.sep_token is None
+
+
+@pytest.mark.parametrize(
+    "file, table, message",
+    [
+        ("config.json", {"auto_map": {"AutoModelForCausalLM": "evil.Model"}}, "config.json has 'auto_map'"),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.T", None]}}, "has 'auto_map'"),
+        ("adapter_config.json", {"base_model_name_or_path": MODEL, "peft_type": "LORA"}, "is an adapter for"),
+    ],
+)
+def test_a_folder_that_wants_code_run_or_leads_elsewhere_is_refused(tmp_path, on_trlx, file, table, message):
+    folder = tmp_path / "model"
+    shutil.copytree(MODEL, folder)
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    found = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
+    (folder / file).write_text(json.dumps(found | table))
+    paths = {"model": {"model_path": str(folder)}, "tokenizer": {"tokenizer_path": str(folder)}}
+    for section in paths:
+        if file == "adapter_config.json" and section == "tokenizer":
+            continue  # a tokenizer has no use for it
+        with pytest.raises(CourseError, match=message):
+            small_run(tmp_path, changes={section: paths[section]})
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("trust_remote_code", True),
+        ("peft_from_pretrained_kwargs", {"adapter_name": "evil"}),
+        ("load_in_8bit", True),
+        ("peft_int8_kwargs", {}),
+    ],
+)
+def test_settings_of_trlx_s_own_loading_are_refused(tmp_path, on_trlx, key, value):
+    with pytest.raises(CourseError, match=f"'{key}' in model.model_extra_configs is not passed on"):
+        small_run(tmp_path, changes={"model": {"model_extra_configs": {key: value}}})
 
 
 def test_reward_functions_read_the_same_text_in_training_and_evaluation(tmp_path, monkeypatch):
@@ -368,9 +449,9 @@ def test_equal_rewards_cannot_be_scaled(tmp_path, on_trlx, scale_reward):
 
 
 def test_more_rewards_than_tokens_count_in_full():
-    assert trlx_bridge.fold([1.0, 2.0, 3.0, 4.0], 2) == [1.0, 9.0]
-    assert trlx_bridge.fold([1.0, 2.0], 2) == [1.0, 2.0]
-    assert trlx_bridge.fold([1.0], 2) == [1.0]
+    assert fold([1.0, 2.0, 3.0, 4.0], 2) == [1.0, 9.0]
+    assert fold([1.0, 2.0], 2) == [1.0, 2.0]
+    assert fold([1.0], 2) == [1.0]
 
 
 def test_a_text_longer_than_the_positions_is_named(sampled):
@@ -382,7 +463,7 @@ def test_a_text_longer_than_the_positions_is_named(sampled):
 def test_auto_takes_trlx_and_says_so(monkeypatch):
     for asked in ("auto", "trlx"):
         monkeypatch.setenv("RLHF_ENGINE", asked)
-        assert engine.describe() == f"trlX {trlx_install.installed()}"
+        assert engine.describe() == f"trlX {install.installed()}"
     monkeypatch.setenv("RLHF_ENGINE", "builtin")
     assert engine.describe().startswith("built-in PPO")
 
@@ -390,7 +471,7 @@ def test_auto_takes_trlx_and_says_so(monkeypatch):
 def test_the_door_leads_to_trlx(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RLHF_ENGINE", "auto")
     trainer = engine.train(reward_fn=count_the, prompts=PROMPTS, config=small_config(tmp_path))
-    assert isinstance(trainer, trlx_bridge.AcceleratePPOTrainer)
+    assert isinstance(trainer, CourseTrainer)
     assert "8 steps in" in capsys.readouterr().out
 
 

@@ -15,10 +15,11 @@ import psutil
 import pytest
 from common import ROOT
 
-from helpers import engine, trlx_install
+from helpers import engine
 from helpers.errors import CourseError
+from helpers.real_trlx import install
 
-HERE = trlx_install.installed()
+HERE = install.installed()
 
 
 def pretend(monkeypatch, commit):
@@ -28,11 +29,7 @@ def pretend(monkeypatch, commit):
         version = "0.7.0"
 
         def read_text(self, name):
-            return (
-                json.dumps({"url": trlx_install.ADDRESS, "vcs_info": {"commit_id": commit}})
-                if commit
-                else None
-            )
+            return json.dumps({"url": install.ADDRESS, "vcs_info": {"commit_id": commit}}) if commit else None
 
     monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Trlx())
 
@@ -40,7 +37,7 @@ def pretend(monkeypatch, commit):
 @pytest.mark.parametrize(
     "commit, text",
     [
-        (trlx_install.COMMIT, "0.7.0, commit 3340c2f"),
+        (install.COMMIT, "0.7.0, commit 3340c2f"),
         ("f" * 40, "0.7.0, commit fffffff (not the course's)"),
         (None, "0.7.0, commit unknown"),
     ],
@@ -93,9 +90,9 @@ def test_an_installation_that_fails_half_way_leaves_the_built_in_engine(
         done.append(" ".join(command))
         return "[]"
 
-    monkeypatch.setattr(trlx_install, "run", run)
-    monkeypatch.setattr(trlx_install, "importable", lambda: importable)
-    assert not trlx_install.install()
+    monkeypatch.setattr(install, "run", run)
+    monkeypatch.setattr(install, "importable", lambda: importable)
+    assert not install.install()
     assert "built-in engine" in capsys.readouterr().out.splitlines()[-1]
     came = [line for line in done if "trlx @" in line]
     assert not came or "uninstall" in done[-1]
@@ -113,13 +110,13 @@ def stub_git(monkeypatch, tmp_path):
         (tmp_path / "bin" / "git").write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "bin" / "git").chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-        monkeypatch.setattr(trlx_install, "installed", lambda: None)
+        monkeypatch.setattr(install, "installed", lambda: None)
 
     return put
 
 
 def said(capsys):
-    assert not trlx_install.install()
+    assert not install.install()
     (line,) = capsys.readouterr().out.splitlines()
     assert line.endswith("). The course goes on with its built-in engine.")
     return line
@@ -136,9 +133,7 @@ exit 128"""
 def test_no_login_is_asked_for_on_a_terminal(tmp_path, stub_git):
     """In a process that has a terminal as its own, as a reader's has, on which nobody answers."""
     stub_git(ASKS)
-    script = (
-        "from helpers import trlx_install\ntrlx_install.installed = lambda: None\ntrlx_install.install()\n"
-    )
+    script = "from helpers.real_trlx import install\ninstall.installed = lambda: None\ninstall.install()\n"
     child, terminal = pty.fork()
     if not child:
         os.chdir(ROOT)
@@ -166,7 +161,7 @@ def test_git_may_ask_nobody(stub_git, capsys, monkeypatch):
 @pytest.mark.skipif(HERE is not None, reason="trlX is installed here")
 def test_nor_may_pip(monkeypatch, capsys):
     commands = pretend_to_install(monkeypatch, {})
-    trlx_install.install()
+    install.install()
     of_pip = [command for command in commands if "pip" in command]
     assert len(of_pip) >= 4 and all("--no-input" in command for command in of_pip)
 
@@ -184,26 +179,26 @@ def wait_until_gone(session):
 
 def test_an_address_that_does_not_answer(stub_git, capsys, monkeypatch, tmp_path):
     stub_git(f"echo $$ > '{tmp_path}/pid'; sleep 600 & sleep 600")
-    monkeypatch.setattr(trlx_install, "ANSWER", 1)
+    monkeypatch.setattr(install, "ANSWER", 1)
     assert "github.com cannot be reached: no answer in 1 seconds" in said(capsys)
     wait_until_gone(int((tmp_path / "pid").read_text()))
 
 
 def test_a_pip_that_takes_too_long(monkeypatch, capsys, stub_git):
     stub_git("exit 0")
-    monkeypatch.setattr(trlx_install, "WORK", 60)
+    monkeypatch.setattr(install, "WORK", 60)
     asked = []
 
     def slow(action, *arguments):
         asked.append(action)
-        trlx_install.run("sh", "-c", "sleep 600", seconds=0.1)
+        install.run("sh", "-c", "sleep 600", seconds=0.1)
 
-    monkeypatch.setattr(trlx_install, "pip", slow)
+    monkeypatch.setattr(install, "pip", slow)
     assert "(pip took longer than 0 minutes)" in said(capsys) and asked == ["list"]
 
 
 def test_every_command_has_a_time():
-    assert trlx_install.ANSWER == 30 and 600 <= trlx_install.WORK <= 7200
+    assert install.ANSWER == 30 and 600 <= install.WORK <= 7200
 
 
 def test_ctrl_c_ends_what_was_started(monkeypatch, tmp_path):
@@ -214,7 +209,7 @@ def test_ctrl_c_ends_what_was_started(monkeypatch, tmp_path):
 
     monkeypatch.setattr(subprocess, "Popen", Interrupted)
     with pytest.raises(KeyboardInterrupt):
-        trlx_install.run("sh", "-c", "sleep 600 & sleep 600")
+        install.run("sh", "-c", "sleep 600 & sleep 600")
     wait_until_gone(int((tmp_path / "pid").read_text()))
 
 
@@ -226,7 +221,7 @@ def test_what_git_says_is_shown_without_what_a_terminal_would_obey(stub_git, cap
 
 
 def test_no_git_at_all(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(trlx_install, "installed", lambda: None)
+    monkeypatch.setattr(install, "installed", lambda: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "(git is not installed)" in said(capsys)
 
@@ -245,16 +240,16 @@ def pretend_to_install(monkeypatch, packages):
         commands.append(words)
         return json.dumps([{"name": name, "version": version} for name, version in packages.items()])
 
-    monkeypatch.setattr(trlx_install, "run", run)
-    monkeypatch.setattr(trlx_install, "importable", lambda: True)
-    monkeypatch.setattr(trlx_install, "installed", lambda: None)
+    monkeypatch.setattr(install, "run", run)
+    monkeypatch.setattr(install, "importable", lambda: True)
+    monkeypatch.setattr(install, "installed", lambda: None)
     return commands
 
 
 def test_packages_that_are_here_are_constraints(monkeypatch, capsys):
     packages = {"torch": "2.11.0+cu128", "rich": "14.1.0"}
     commands = pretend_to_install(monkeypatch, packages)
-    assert trlx_install.install()
+    assert install.install()
     installing = [command for command in commands if "install" in command]
     for command in installing:
         if "--no-deps" not in command:
@@ -263,14 +258,14 @@ def test_packages_that_are_here_are_constraints(monkeypatch, capsys):
         assert not {"--upgrade", "-U", "--force-reinstall"} & set(command)
     assert [command[-1].partition("=")[0] for command in installing if "--no-deps" in command] == [
         "torchtyping",
-        f"trlx @ git+{trlx_install.ADDRESS}@{trlx_install.COMMIT}",
+        f"trlx @ git+{install.ADDRESS}@{install.COMMIT}",
     ]
     assert "0 packages added, none replaced" in capsys.readouterr().out
 
 
 def test_a_package_without_constraints_stays_in_another_version(monkeypatch):
     commands = pretend_to_install(monkeypatch, {"torchtyping": "0.1.4"})
-    assert trlx_install.install()
+    assert install.install()
     assert not any(word.startswith("torchtyping") for command in commands for word in command[-2:])
 
 
@@ -279,15 +274,42 @@ def test_a_trlx_of_the_readers_own_stays(monkeypatch, capsys, commit):
     """A fork, or a clone that they work on: replaced or uninstalled, it would be gone."""
     commands = pretend_to_install(monkeypatch, {"trlx": "0.7.0"})
     monkeypatch.undo()
-    monkeypatch.setattr(trlx_install, "run", lambda *command, **settings: commands.append(command))
-    monkeypatch.setattr(trlx_install, "importable", lambda: False)
+    monkeypatch.setattr(install, "run", lambda *command, **settings: commands.append(command))
+    monkeypatch.setattr(install, "importable", lambda: False)
     pretend(monkeypatch, commit)
-    assert not trlx_install.install()
+    assert not install.install()
     assert not commands
     assert "cannot be imported. It stays as it is" in capsys.readouterr().out
 
 
 def test_what_trlx_needs_is_bounded():
-    for requirement in trlx_install.NEEDED:
+    for requirement in install.NEEDED:
         assert re.fullmatch(r"[a-z]+>=[\d.]+,<[\d.]+", requirement), requirement
-    assert re.fullmatch(r"[0-9a-f]{40}", trlx_install.COMMIT)
+    assert re.fullmatch(r"[0-9a-f]{40}", install.COMMIT)
+
+
+# Nothing happens before the engine is chosen
+
+
+def test_what_needs_no_trlx_sets_nothing_when_it_is_imported():
+    script = (
+        "import logging, os, random, sys, warnings, torch, transformers, accelerate, helpers.ppo.run\n"
+        "def state():\n"
+        "    return [dict(os.environ), random.getstate(), torch.get_rng_state().tolist(), sys.path[:], sys.excepthook,\n"
+        "            logging.root.manager.disable, list(map(str, warnings.filters)), vars(torch.distributed).copy()]\n"
+        "before = state()\n"
+        "import helpers.engine, helpers.real_trlx.install, helpers.real_trlx.model, helpers.real_trlx.patches\n"
+        "assert state() == before and 'trlx' not in sys.modules and 'ray' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_the_built_in_engine_never_imports_trlx(tmp_path):
+    script = (
+        "import sys; from ppo_run import *; from helpers import engine\n"
+        f"config = small_config({str(tmp_path)!r}, train=dict(total_steps=1))\n"
+        "engine.train(reward_fn=count_the, prompts=PROMPTS, config=config)\n"
+        "assert 'trlx' not in sys.modules and 'helpers.real_trlx.train' not in sys.modules\n"
+    )
+    paths = f"{ROOT}{os.pathsep}{Path(__file__).parent}"
+    subprocess.run([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": paths}, check=True)

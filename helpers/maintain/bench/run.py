@@ -184,9 +184,9 @@ def built_in(task: dict, *args) -> tuple:
 
 
 def real_trlx(task: dict, *args) -> tuple:
-    from helpers import trlx_bridge
+    from helpers.real_trlx.train import train as train_with_trlx
 
-    return ppo(trlx_bridge.train, task, *args)
+    return ppo(train_with_trlx, task, *args)
 
 
 def rloo(task: dict, reward_fn, prompts) -> tuple:

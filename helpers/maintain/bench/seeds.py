@@ -5,12 +5,13 @@ import time
 import pandas as pd
 from transformers import AutoConfig
 
-from helpers import course, engine, reviews, trlx_install
+from helpers import course, engine, reviews
 from helpers.course import Course
 from helpers.maintain.stored_outputs import run_tagged
 from helpers.notebooks import NOTEBOOKS
 from helpers.ppo.config import TRLConfig
 from helpers.ppo.train import train
+from helpers.real_trlx import install
 from helpers.rewards import load_reward
 
 
@@ -35,10 +36,10 @@ def seeds(count: int) -> pd.DataFrame:
 def engines() -> dict:
     """The engines that are here, and how each trains: the built-in PPO, and trlX where it is installed."""
     found = {"built-in": train}
-    if trlx_install.installed():
-        from helpers import trlx_bridge
+    if install.installed():
+        from helpers.real_trlx.train import train as train_with_trlx
 
-        found["trlX"] = trlx_bridge.train
+        found["trlX"] = train_with_trlx
     return found
 
 

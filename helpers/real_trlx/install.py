@@ -1,7 +1,8 @@
 """Installing the real trlX beside what is there: `python -m helpers trlx`.
 
-trlX is not on PyPI, and what it asks for was written in 2023. So it is installed from GitHub at the commit the bridge was
-tried with, and of its requirements only those which `import trlx` really needs; nothing that is installed is replaced.
+trlX is not on PyPI, and what it asks for was written in 2023. So it is installed from GitHub at the commit that
+patches.py was tried with, and of its requirements only those which `import trlx` really needs; nothing that is installed is
+replaced.
 Nobody is asked for a login, and nothing is waited for without end.
 """
 
@@ -108,9 +109,10 @@ def install() -> bool:
 
 
 def importable() -> bool:
-    """Whether the bridge loads, in a process of its own: this one may have looked for it before it was there."""
+    """Whether trlX loads with what mends it, in a process of its own: this one may have looked for it before it was there."""
+    course = Path(__file__).resolve().parents[2]
     try:
-        run(sys.executable, "-c", "import helpers.trlx_bridge", cwd=Path(__file__).resolve().parent.parent)
+        run(sys.executable, "-c", "import helpers.real_trlx.train", cwd=course)
     except subprocess.SubprocessError:
         return False
     return True

@@ -1,0 +1,66 @@
+"""The call that starts a run of the real trlX. To import this file is to import trlX: helpers/engine.py does so once trlX is chosen."""
+
+from collections.abc import Callable, Sequence
+
+from helpers.ppo.config import TRLConfig, check, default_ppo_config
+from helpers.ppo.parallel import processes
+from helpers.ppo.run import refuse_other_methods
+from helpers.real_trlx.patches import import_trlx
+from helpers.real_trlx.trainer import CourseTrainer
+
+trlx = import_trlx()
+
+from trlx.data.configs import TRLConfig as TrlxConfig  # noqa: E402
+
+
+def train(
+    model_path: str | None = None,
+    reward_fn: Callable | None = None,
+    dataset: tuple | None = None,
+    samples: list | None = None,
+    rewards: list[float] | None = None,
+    prompts: list | None = None,
+    eval_prompts: list | None = None,
+    metric_fn: Callable | None = None,
+    config: TRLConfig | TrlxConfig | None = None,
+    stop_sequences: list[str] | None = None,
+    minutes: float | None = None,
+    listeners: Sequence = (),
+) -> CourseTrainer:
+    """`trlx.train`, the real one; arguments, result and errors are those of `helpers.ppo.train.train`.
+
+    Args:
+        config: ours or trlX's own `TRLConfig`; it stays as it was.
+    Returns:
+        The trainer: generate, evaluate, save_pretrained, model, tokenizer, history.
+    Raises:
+        CourseError: something is wrong with the input, before any training; or the memory runs out.
+    """
+    refuse_other_methods(reward_fn, dataset, samples, rewards)
+    config = TRLConfig.from_dict(config.to_dict()) if config else default_ppo_config()
+    if model_path:
+        config = config.evolve(model=dict(model_path=model_path))
+    check(config)
+    processes.check_launch()
+    settings = settings_for_trlx(config)
+    settings["train"]["trainer_kwargs"] = dict(
+        prompts=prompts, eval_prompts=eval_prompts, listeners=listeners, minutes=minutes
+    )
+    # the prompts go to our trainer alone: trlX's pipeline would take "prompt" out of the reader's own dictionaries
+    return trlx.train(
+        prompts=["-"],
+        reward_fn=reward_fn,
+        metric_fn=metric_fn,
+        config=TrlxConfig.from_dict(settings),
+        stop_sequences=list(stop_sequences or []),
+    )
+
+
+def settings_for_trlx(config: TRLConfig) -> dict:
+    """The configuration as trlX takes it: with our trainer, and without a login.
+
+    Until, for the login: trlX's default for `train.tracker` asks for none.
+    """
+    settings = config.to_dict()
+    settings["train"] |= dict(trainer="CourseTrainer", tracker=None)
+    return settings
