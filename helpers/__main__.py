@@ -58,6 +58,12 @@ def parser() -> argparse.ArgumentParser:
     command(doctor, "doctor", "Check that everything the course needs is here.")
     command(trlx, "trlx", "Install the real trlX beside what is there, replacing nothing.")
     command(run, "run", "Run all notebooks in order and end with a table of what was learned.")
+    add = command(
+        config, "config", "Print the configuration of notebook 06 as YAML, each setting explained."
+    ).add_argument
+    add(
+        "--scale", choices=["tiny", "full"], help="whose numbers: those of the course's own scale if left out"
+    )
     add = command(train, "train", "Fine-tune a language model by PPO, without a notebook.").add_argument
     add("--config", required=True, metavar="FILE", help="a TRLConfig as YAML")
     add("--prompts", required=True, metavar="FILE", help="one prompt a line")
@@ -163,6 +169,12 @@ def run(args) -> None:
             ("Reward curve", result["curve_path"]),
         ]
     )
+
+
+def config(args) -> None:
+    from helpers import config_cli
+
+    config_cli.main(args.scale)
 
 
 def train(args) -> None:

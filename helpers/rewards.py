@@ -1,19 +1,22 @@
 """Reward functions, and the contract every reward function is held to.
 
 A reward function takes `samples`, a list of texts (prompt and continuation), and returns one number for each:
-`reward_fn(samples) -> list[float]`. It may also ask for `prompts`, `outputs`, `tokenizer` and whatever else came with
-the prompts, by naming them or with **kwargs, and it may return a list of numbers per sample, one for each token.
+`reward_fn(samples) -> list[float]`. It may also ask for `prompts`, `outputs`, `tokenizer` and the extra keys of the prompts,
+by naming them or with **kwargs. It may return a list of numbers per sample, one for each token.
 """
 
 import inspect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from helpers.errors import CourseError
 
-# called as reward_fn(samples, ...) with what it asks for by name; gives a float for each sample, or a list of floats
-RewardFn = Callable[..., list]
+RewardFn = Callable[..., Sequence[float] | Sequence[Sequence[float]]]  # reward_fn(samples, ...), as above
+MetricFn = Callable[
+    ..., dict[str, Sequence[float]]
+]  # metric_fn(samples, ...): a number per sample for each name
 
 HOW = "A reward function returns one finite number for each sample: reward_fn(samples) -> list[float]."
 
@@ -22,7 +25,7 @@ def get_positive_score(scores: list[dict]) -> float:
     """P(POSITIVE) from what `pipeline("sentiment-analysis", ..., top_k=2)` returns for one text.
 
     Raises:
-        CourseError: when the judge has no class of that name.
+        CourseError: the judge has no class of that name.
     """
     by_label = {entry["label"]: entry["score"] for entry in scores}
     if "POSITIVE" not in by_label:
@@ -33,11 +36,11 @@ def get_positive_score(scores: list[dict]) -> float:
     return by_label["POSITIVE"]
 
 
-def sentiment_reward(judge):
-    """A reward function from a sentiment pipeline made with top_k=2: P(POSITIVE) of each sample.
+def sentiment_reward(judge: Callable[[list[str]], list[list[dict]]]) -> RewardFn:
+    """A reward function from a sentiment pipeline that was made with top_k=2: P(POSITIVE) of each sample, 0 to 1.
 
     Raises:
-        CourseError: the pipeline's model came from a folder that lacks some of its weights, so that they are random.
+        CourseError: the folder of the pipeline's model lacks some of its weights, so that they are random.
     """
     model = getattr(judge, "model", None)  # a plain function has none
     folder = getattr(model, "name_or_path", None)
@@ -84,13 +87,15 @@ def load_reward(model: str, device: str) -> RewardFn:
     return sentiment_reward(lambda samples: judge(samples, truncation=True))
 
 
-def score(reward_fn, samples, prompts, outputs, **context) -> list[float] | list[list[float]]:
+def score(
+    reward_fn: RewardFn, samples: list[str], prompts: list[str], outputs: list[str], **context: Any
+) -> list[float] | list[list[float]]:
     """Call `reward_fn` with what it asks for, and hold what it returns to the contract.
 
     Returns:
         One float per sample, or one list of floats per sample for a reward per token.
     Raises:
-        CourseError: naming the first sample whose reward is not a finite number, or the wrong count.
+        CourseError: a reward is no finite number, or their count is wrong; it names the first such sample.
     """
     rewards = call_with_accepted(reward_fn, samples=samples, prompts=prompts, outputs=outputs, **context)
     if hasattr(rewards, "tolist"):
@@ -111,8 +116,8 @@ def score(reward_fn, samples, prompts, outputs, **context) -> list[float] | list
     return checked
 
 
-def call_with_accepted(function, **arguments):
-    """Call `function` with those of `arguments` it accepts: by name, but samples first where it calls them otherwise."""
+def call_with_accepted(function: Callable, **arguments: Any) -> Any:
+    """Call `function` with those of `arguments` that it accepts: by name, or samples first if it has another name for them."""
     parameters = inspect.signature(function).parameters
     if takes_samples_first(parameters, arguments):
         positional = [arguments.pop("samples")]
@@ -123,15 +128,20 @@ def call_with_accepted(function, **arguments):
     return function(*positional, **arguments)
 
 
-def takes_samples_first(parameters, arguments) -> bool:
-    """Whether the first positional parameter is one we have no argument for, such as `texts`."""
+def takes_samples_first(parameters: Mapping[str, inspect.Parameter], arguments: dict[str, Any]) -> bool:
+    """Whether the first positional parameter has a name that is not among the arguments, such as `texts`."""
     first = next(iter(parameters.values()), None)
     if first is None or first.kind in (first.KEYWORD_ONLY, first.VAR_KEYWORD) or "samples" in parameters:
         return False
     return first.kind is not first.POSITIONAL_OR_KEYWORD or first.name not in arguments
 
 
-def check_reward(reward, index: int, sample: str) -> float | list[float]:
+def check_reward(reward: Any, index: int, sample: str) -> float | list[float]:
+    """The reward of sample `index` as a float, or as a list of floats, one per token.
+
+    Raises:
+        CourseError: it is something else, or not finite.
+    """
     if hasattr(reward, "tolist"):
         reward = reward.tolist()
     if isinstance(reward, (list, tuple)) and reward:
@@ -139,7 +149,12 @@ def check_reward(reward, index: int, sample: str) -> float | list[float]:
     return check_number(reward, index, sample)
 
 
-def check_number(reward, index: int, sample: str) -> float:
+def check_number(reward: Any, index: int, sample: str) -> float:
+    """A reward of sample `index` as a float.
+
+    Raises:
+        CourseError: it is no number, or not finite.
+    """
     if hasattr(reward, "tolist"):
         reward = reward.tolist()
     is_number = isinstance(reward, (int, float)) and not isinstance(reward, str)
@@ -150,7 +165,8 @@ def check_number(reward, index: int, sample: str) -> float:
     return float(reward)
 
 
-def describe(value) -> str:
+def describe(value: Any) -> str:
+    """A value as an error shows it, with its likely cause."""
     if value is None:
         return "None (is a `return` missing?)"
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,7 +1,8 @@
 """Proximal policy optimisation with trlX's interface.
 
-To read in this order: config, policy, generate (sampling), rollout, loss, trainer. Then what makes it practical: fast and head
-(the same numbers for less), memory, processes, run and checkpoint, train (the call).
+Read in this order: fields and config, then the plain PPO in policy, sampling, rollout, loss and trainer. run and checkpoint
+have what surrounds it, train the call. fast/ computes the same in less time; parallel/ does so in several processes, in half
+precision and where memory runs out.
 
-Knows torch and transformers, and nothing of notebooks, widgets or scale.
+Nothing here knows of notebooks, widgets or scale.
 """

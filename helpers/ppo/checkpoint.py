@@ -1,14 +1,16 @@
-"""Checkpoints: whole or not there at all, exact to the bit, and nothing in them is unpickled.
+"""Checkpoints: a run goes on from one exactly, to the bit. Each is whole or not there, and nothing in it is unpickled.
 
 A checkpoint holds what changes in a run: the trained weights, the optimizer, the order of the prompts, the random states
-and the history. The frozen weights are read again from the model the run started from. Tensors are in `state.safetensors`,
-the rest in `state.json`; `hf_model/` is the policy as transformers loads it.
+and the history. The run reads the frozen weights again from the model it started from. `state.safetensors` has the tensors,
+`state.json` the rest; `hf_model/` is the policy as transformers loads it.
 """
 
 import json
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +20,9 @@ from safetensors.torch import load_file, save_file
 from helpers import files
 from helpers.errors import CourseError
 from helpers.ppo.parallel import processes, sharding
+
+if TYPE_CHECKING:
+    from helpers.ppo.run import Run
 
 NAME = re.compile(r"checkpoint_(\d+)")
 STATE_FILES = ("state.safetensors", "state.json")
@@ -38,16 +43,20 @@ PARTS = {
 }
 
 
-def write_folder(folder: str | Path, write) -> Path:
-    """Write a folder by `files.write_folder`. Of several processes the main one writes."""
+def write_folder(folder: str | Path, write: Callable[[Path], None]) -> Path:
+    """Write a folder by `files.write_folder`, in the main process alone.
+
+    Raises:
+        CourseError: the folder cannot be written; it is then as it was.
+    """
     return processes.on_main(lambda: files.write_folder(folder, write))
 
 
 def check_checkpoint_folder(folder: Path) -> None:
-    """Refuse a folder that a checkpoint cannot be written to, or whose files of the same names are none of ours.
+    """Check that a checkpoint can be written to a folder, and replaces nothing but another checkpoint.
 
     Raises:
-        CourseError: says what is in the way.
+        CourseError: it says what is in the way.
     """
     files.check_folder(folder, [*STATE_FILES, *(f"hf_model/{name}" for name in MODEL_FILES)])
     there = [name for name in STATE_FILES if (folder / name).exists()]
@@ -59,7 +68,7 @@ def check_checkpoint_folder(folder: Path) -> None:
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether a state.json can be read and is none of ours; one of ours that is damaged may be replaced."""
+    """Whether a state.json can be read and is no checkpoint's. A damaged one counts as a checkpoint's."""
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -68,13 +77,12 @@ def is_foreign(path: Path) -> bool:
 
 
 def check_model_folder(folder: Path, started_from: str = "") -> None:
-    """Refuse a folder that a model cannot be saved to, before any time is spent.
+    """Check that a model can be saved to a folder, and replaces nothing but another model.
 
-    Where there are files of a model's names, they are replaced only if they are a model; never the one the run started
-    from, which a resumed run reads again.
+    It may not replace the model at `started_from`, which a resumed run reads again.
 
     Raises:
-        CourseError: says what is in the way.
+        CourseError: it says what is in the way.
     """
     files.check_folder(folder, MODEL_FILES)
     if not folder.is_dir():
@@ -96,16 +104,19 @@ def check_model_folder(folder: Path, started_from: str = "") -> None:
 
 
 def is_model_config(path: Path) -> bool:
-    """Whether this is a config.json as transformers writes them."""
+    """Whether this file is a model's configuration as transformers writes it."""
     try:
         return "model_type" in json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, RecursionError):
         return False
 
 
-def save(trainer, folder: Path) -> Path:
-    """Write the trainer's whole state to `folder`."""
+def save(trainer: "Run", folder: Path) -> Path:
+    """Write the trainer's whole state to `folder`. All processes call this, and the main one writes.
 
+    Raises:
+        CourseError: the folder cannot take it, or the disk is full.
+    """
     tensors = {f"policy.{name}": p.detach() for name, p in trainer.policy.trainable().items()}
     optimizer = trainer.optimizer.state_dict()
     for index, state in optimizer["state"].items():
@@ -133,11 +144,11 @@ def save(trainer, folder: Path) -> Path:
     return write_folder(folder, write)
 
 
-def load(trainer, folder: Path) -> None:
-    """Put the trainer where `folder` left off.
+def load(trainer: "Run", folder: Path) -> None:
+    """Put the trainer into the state that `folder` holds.
 
     Raises:
-        CourseError: the checkpoint is damaged, or was made with another configuration.
+        CourseError: the checkpoint is damaged, or another engine, configuration or model made it.
     """
     tensors, state = read_state(folder)
     if state["engine"] != trainer.engine:
@@ -174,10 +185,10 @@ def load(trainer, folder: Path) -> None:
 
 
 def read_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
-    """The tensors and the rest of a checkpoint.
+    """The tensors of a checkpoint, and what its state.json holds.
 
     Raises:
-        CourseError: it is damaged, or none of ours.
+        CourseError: it is damaged, or no checkpoint of ours.
     """
     files.settle(folder)
     try:
@@ -191,7 +202,7 @@ def read_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
     return tensors, state
 
 
-def damaged(folder: Path, why) -> CourseError:
+def damaged(folder: Path, why: Exception | str) -> CourseError:
     """The error for a checkpoint that cannot be read."""
     why = files.reason(why) if isinstance(why, Exception) else why
     return CourseError(
@@ -200,8 +211,8 @@ def damaged(folder: Path, why) -> CourseError:
     )
 
 
-def alike(saved, current) -> bool:
-    """Whether what JSON gave back is of the kind that torch has now; a key that only one of them knows is a version's matter."""
+def alike(saved: Any, current: Any) -> bool:
+    """Whether a value from JSON is of the same kind as torch's now. Versions of torch differ in keys: those of one alone pass."""
     if isinstance(current, dict):
         return isinstance(saved, dict) and all(alike(saved[k], v) for k, v in current.items() if k in saved)
     if isinstance(current, (list, tuple)):
@@ -214,10 +225,10 @@ def alike(saved, current) -> bool:
 def refuse_other_tensors(
     tensors: dict[str, torch.Tensor], learning: dict[str, torch.nn.Parameter], folder: Path
 ) -> None:
-    """A checkpoint holds each weight that learns, in its own shape and type: else torch would spread or convert it unasked.
+    """Check that a checkpoint holds each weight that learns, in its shape and type, which torch would change without a word.
 
     Raises:
-        CourseError: names the first weight that is missing, not known, or otherwise.
+        CourseError: it names the first weight that is missing, not known, or of another shape or type.
     """
     names = {f"policy.{name}": parameter for name, parameter in learning.items()}
     saved = {name for name in tensors if name.startswith("policy.")}
@@ -243,7 +254,7 @@ def refuse_other_tensors(
 
 
 def newest(folder: Path) -> Path | None:
-    """`folder` where it is a checkpoint, else the one with the most steps inside it; None where there is none."""
+    """`folder` itself if it is a checkpoint, else the checkpoint with the most steps inside it; None if there is none."""
     if not folder.is_dir():
         return None
     found = {folder: 0} | {
@@ -270,6 +281,11 @@ MAY_DIFFER |= {
 
 
 def refuse_other_config(saved: dict, current: dict, folder: Path) -> None:
+    """Check that a checkpoint's configuration is this run's, but for what MAY_DIFFER.
+
+    Raises:
+        CourseError: it names the fields that differ.
+    """
     current = json.loads(json.dumps(current))
     if not all(isinstance(saved.get(section), dict) for section in current):
         raise damaged(folder, "state.json holds no whole configuration")
@@ -287,6 +303,7 @@ def refuse_other_config(saved: dict, current: dict, folder: Path) -> None:
 
 
 def torch_random_states() -> dict[str, torch.Tensor]:
+    """The states of torch's random numbers, on the CPU and on the GPU."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
@@ -294,6 +311,7 @@ def torch_random_states() -> dict[str, torch.Tensor]:
 
 
 def python_random_states() -> dict:
+    """The states of Python's and numpy's random numbers, as JSON can hold them."""
     version, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()
     numpy_state = [name, keys.tolist(), position, has_gauss, cached]
@@ -301,6 +319,7 @@ def python_random_states() -> dict:
 
 
 def set_random_states(python: dict, tensors: dict[str, torch.Tensor]) -> None:
+    """Set all random states to what `python_random_states` and `torch_random_states` gave."""
     version, words, gauss = python["python"]
     random.setstate((version, tuple(words), gauss))
     name, keys, position, has_gauss, cached = python["numpy"]

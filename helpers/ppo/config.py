@@ -1,146 +1,31 @@
-"""The configuration of a run: trlX's names, trlX's YAML, and errors that name the key.
+"""The configuration of a run: trlX's names, trlX's YAML, and errors that name the key. fields.py says what each field does.
 
-A file written by trlX loads here and the other way round. Two defaults differ on purpose: `tracker` is None
+A file that trlX wrote loads here, and the other way round. Two things differ on purpose: `tracker` is None by default
 (trlX asks for a wandb login), and an unknown key is an error that suggests the nearest known one.
 """
 
-import difflib
 import json
 import warnings
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from helpers.errors import CourseError
+from helpers.ppo.fields import (
+    SECTIONS,
+    ModelConfig,
+    OptimizerConfig,
+    PPOConfig,
+    SchedulerConfig,
+    TokenizerConfig,
+    TrainConfig,
+    nearest,
+)
 
 REAL_TRLX = "the course trains causal models with PPO; trlX (github.com/CarperAI/trlx) offers more, with the libraries of its time"
-
-
-def nearest(name: str, known) -> str:
-    """' Did you mean ...?' where a known name is close to `name`, else the list of known names."""
-    close = difflib.get_close_matches(f"{name:.60}", known, n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(sorted(known))}."
-
-
-@dataclass
-class Section:
-    """One part of the configuration, made from a dictionary with its keys checked."""
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]):
-        known = [f.name for f in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise CourseError(f"unknown key {key!r:.60} in {cls.__name__}.{nearest(str(key), known)}")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise CourseError(f"{cls.__name__}: {str(error).split('__init__() ')[-1]}") from None
-
-
-@dataclass
-class ModelConfig(Section):
-    """`model_path`: folder or hub id. `num_layers_unfrozen`: top blocks that learn; -1 is all of them.
-
-    `peft_config`: LoRA in place of unfrozen blocks, as peft has it: dict(peft_type="LORA", r=8, lora_alpha=16).
-    """
-
-    model_path: str
-    model_arch_type: str = "causal"
-    num_layers_unfrozen: int = -1
-    peft_config: Any = None
-    model_extra_configs: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class TokenizerConfig(Section):
-    tokenizer_path: str
-    padding_side: str = "left"
-    truncation_side: str = "right"
-    tokenizer_extra_configs: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class OptimizerConfig(Section):
-    """`name`: adamw, adam or sgd. `kwargs` go to that torch optimizer."""
-
-    name: str
-    kwargs: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class SchedulerConfig(Section):
-    """`name`: cosine_annealing or linear. `kwargs` go to that torch scheduler."""
-
-    name: str
-    kwargs: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class TrainConfig(Section):
-    """How long and where to. A step is one optimizer update; an epoch is one round of rollouts and its updates."""
-
-    total_steps: int
-    seq_length: int
-    epochs: int
-    batch_size: int
-    checkpoint_interval: int
-    eval_interval: int
-    pipeline: str = "PromptPipeline"
-    trainer: str = "AcceleratePPOTrainer"
-    trainer_kwargs: dict[str, Any] = field(default_factory=dict)
-    project_name: str = "trlx"
-    run_name: str | None = None
-    entity_name: str | None = None
-    group_name: str | None = None
-    checkpoint_dir: str = "ckpts"
-    rollout_logging_dir: str | None = None
-    save_best: bool = True
-    save_optimizer: bool = True
-    resume_from_checkpoint: str | None = None
-    tracker: str | None = None
-    logging_dir: str | None = None
-    tags: list[str] | None = field(default_factory=list)
-    seed: int = 1000
-    minibatch_size: int | None = None
-
-
-@dataclass
-class PPOConfig(Section):
-    """Proximal policy optimisation. `init_kl_coef` is beta; `target` switches adaptive KL on (Ziegler et al. 2019, 2.2)."""
-
-    name: str
-    ppo_epochs: int
-    num_rollouts: int
-    chunk_size: int
-    init_kl_coef: float
-    target: float | None
-    horizon: int
-    gamma: float
-    lam: float
-    cliprange: float
-    cliprange_value: float
-    vf_coef: float
-    scale_reward: str | None
-    ref_mean: float | None
-    ref_std: float | None
-    cliprange_reward: float
-    gen_kwargs: dict[str, Any]
-    gen_experience_kwargs: dict[str, Any] | None = None
-    num_value_layers_unfrozen: int = 0
-
-
-SECTIONS = {
-    "method": PPOConfig,
-    "model": ModelConfig,
-    "optimizer": OptimizerConfig,
-    "scheduler": SchedulerConfig,
-    "tokenizer": TokenizerConfig,
-    "train": TrainConfig,
-}
 
 
 @dataclass
@@ -155,16 +40,21 @@ class TRLConfig:
     train: TrainConfig
 
     @classmethod
-    def load_yaml(cls, path: str) -> "TRLConfig":
-        """The configuration in a file, in which nothing can be run and nothing grows as it is read.
+    def load_yaml(cls, path: str | Path) -> "TRLConfig":
+        """Read a configuration from a file. Nothing in the file can run, and nothing grows as it is read.
 
         Raises:
-            CourseError: names the file and what is wrong in it.
+            CourseError: the file cannot be read, or a key is unknown or missing; it names them.
         """
         return cls.from_dict(read_yaml(path))
 
     @classmethod
     def from_dict(cls, config: dict) -> "TRLConfig":
+        """The configuration in a dictionary of sections, as `to_dict` gives it.
+
+        Raises:
+            CourseError: a section or key is unknown or missing, or the method is not PPO.
+        """
         if not isinstance(config, dict):
             raise CourseError(
                 f"a configuration has the sections {', '.join(SECTIONS)}; this is {config!r:.60}"
@@ -182,8 +72,12 @@ class TRLConfig:
         return cls(**{name: section.from_dict(config[name]) for name, section in SECTIONS.items()})
 
     @classmethod
-    def update(cls, baseconfig, config: dict) -> "TRLConfig":
-        """`config` may name nested keys with dots, as in {"method.gamma": 0.9}; every key must exist."""
+    def update(cls, baseconfig: "TRLConfig | dict", config: dict) -> "TRLConfig":
+        """A new configuration: `baseconfig` with `config` laid over it, whose keys may have dots: {"method.gamma": 0.9}.
+
+        Raises:
+            CourseError: a key does not exist.
+        """
         base = baseconfig if isinstance(baseconfig, dict) else baseconfig.to_dict()
         changes: dict = {}
         for name, value in config.items():
@@ -194,11 +88,16 @@ class TRLConfig:
             place[last] = merge(place.get(last, {}), value) if isinstance(value, dict) else value
         return cls.from_dict(merge(base, changes))
 
-    def evolve(self, **changes) -> "TRLConfig":
-        """A new configuration with these changes: config.evolve(method=dict(gamma=0.99))."""
+    def evolve(self, **changes: dict[str, Any]) -> "TRLConfig":
+        """A new configuration with these changes: config.evolve(method=dict(gamma=0.99)).
+
+        Raises:
+            CourseError: a key does not exist.
+        """
         return TRLConfig.from_dict(merge(self.to_dict(), changes))
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, dict]:
+        """A copy as nested dictionaries: {"method": {"gamma": 1, ...}, ...}."""
         return {name: asdict(getattr(self, name)) for name in SECTIONS}
 
     def __str__(self) -> str:
@@ -206,12 +105,13 @@ class TRLConfig:
 
 
 class PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, by which a file of a few lines can grow to gigabytes, and nested no deeper than trlX nests."""
+    """YAML that is nested 20 deep at most and has no aliases, by which a few lines can grow to gigabytes."""
 
     DEPTH = 20
     depth = 0
 
-    def compose_node(self, parent, index):
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """The next node of the file, as PyYAML asks for it."""
         if self.check_event(yaml.AliasEvent) or getattr(self.peek_event(), "anchor", None):
             raise yaml.MarkedYAMLError(
                 problem="anchors (&) and aliases (*) are not read, write the value out",
@@ -227,11 +127,11 @@ class PlainLoader(yaml.SafeLoader):
         return node
 
 
-def read_yaml(path: str):
-    """What a file of YAML holds: text, numbers, lists and tables.
+def read_yaml(path: str | Path) -> Any:
+    """The text, numbers, lists and tables in a file of YAML.
 
     Raises:
-        CourseError: it cannot be read, is not UTF-8, or is not such YAML.
+        CourseError: the file cannot be read, is not UTF-8, or is not such YAML.
     """
     try:
         return yaml.load(Path(path).read_bytes().decode("utf-8"), PlainLoader)
@@ -261,7 +161,7 @@ def merge(base: dict, changes: dict) -> dict:
 
 
 def default_ppo_config() -> TRLConfig:
-    """trlX's defaults (trlx/data/default_configs.py), but for the tracker."""
+    """trlX's defaults (trlx/data/default_configs.py), except that there is no tracker."""
     return TRLConfig(
         train=TrainConfig(
             seq_length=1024,
@@ -298,10 +198,10 @@ def default_ppo_config() -> TRLConfig:
 
 
 def check(config: TRLConfig) -> None:
-    """Refuse, before any time is spent, what this engine cannot train.
+    """Refuse a configuration that this engine cannot train, before any time is spent. Warn of one that trains badly.
 
     Raises:
-        CourseError: names the field, what was expected and what to do.
+        CourseError: a field has a value that does not work; it names the field and what is expected.
     """
     refuse_what_only_trlx_offers(config)
     positive = [
@@ -344,6 +244,11 @@ def check(config: TRLConfig) -> None:
 
 
 def refuse_what_only_trlx_offers(config: TRLConfig) -> None:
+    """Refuse what the real trlX can do and this engine cannot.
+
+    Raises:
+        CourseError: it names the field and its only value here.
+    """
     wanted = {
         "train.trainer": (config.train.trainer.lower(), "accelerateppotrainer"),
         "train.pipeline": (config.train.pipeline.lower(), "promptpipeline"),
@@ -365,6 +270,11 @@ def refuse_what_only_trlx_offers(config: TRLConfig) -> None:
 
 
 def check_gen_kwargs(gen_kwargs: dict, where: str) -> None:
+    """Check settings of sampling; `where` is the field that has them, such as "method.gen_kwargs".
+
+    Raises:
+        CourseError: a setting is unknown to transformers, or its value does not work.
+    """
     from transformers import GenerationConfig
 
     known = [name for name in GenerationConfig().to_dict() if not name.startswith("_")]
@@ -393,18 +303,29 @@ LORA = set(
 )
 
 
-def check_peft_config(peft_config) -> None:
+def check_peft_config(peft_config: Any) -> None:
+    """Check the keys of a configuration of LoRA. lora.py checks the rest when it makes the matrices.
+
+    Raises:
+        CourseError: a key is not one of LORA.
+    """
     for name in peft_config if isinstance(peft_config, dict) else {}:
         if name not in LORA:
             raise CourseError(f"unknown key {name!r:.60} in model.peft_config.{nearest(str(name), LORA)}")
 
 
-def check_number(name: str, value) -> None:
+def check_number(name: str, value: Any) -> None:
+    """Check that the field `name` is a number.
+
+    Raises:
+        CourseError: it is something else.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         hint = " YAML reads 3e-5 as text: write 3.0e-5." if isinstance(value, str) else ""
         raise CourseError(f"{name} is {value!r:.60}: expected a number.{hint}")
 
 
-def look_up(config: TRLConfig, name: str):
+def look_up(config: TRLConfig, name: str) -> Any:
+    """The value of a field by its dotted name, such as "train.seed"."""
     section, key = name.split(".")
     return getattr(getattr(config, section), key)

@@ -1,11 +1,16 @@
 """From a configuration to the parts of a run: tokenizer, policy, optimizer, scheduler."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
-from transformers import AutoModelForCausalLM
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from helpers import weights
 from helpers.errors import CourseError
-from helpers.ppo.config import TRLConfig, nearest
+from helpers.ppo.config import TRLConfig
+from helpers.ppo.fields import OptimizerConfig, SchedulerConfig, nearest
 from helpers.ppo.lora import lora_policy
 from helpers.ppo.policy import Policy
 
@@ -16,21 +21,24 @@ SCHEDULERS = {
 }
 
 
-def load_tokenizer(config: TRLConfig):
-    """The tokenizer, padding on the left: a continuation must follow its prompt's last token directly."""
+def load_tokenizer(config: TRLConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer, which pads on the left: a continuation must follow the last token of its prompt.
+
+    Raises:
+        CourseError: the tokenizer cannot be loaded without running code that comes with it.
+    """
     tokenizer = weights.load_tokenizer(
         config.tokenizer.tokenizer_path, "tokenizer.tokenizer_path", config.tokenizer.tokenizer_extra_configs
     )
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = (
-            tokenizer.eos_token
-        )  # GPT-2 has no padding token; masks tell padding from a real EOS
+        # GPT-2 has no padding token; masks tell padding from a real EOS
+        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def load_policy(config: TRLConfig) -> Policy:
-    """The policy in float32, whatever the file's precision: small float16 updates would round to nothing.
+    """The policy in float32, whatever the file's precision, because small updates in float16 would round to nothing.
 
     Raises:
         CourseError: the model cannot be loaded whole and without running code that comes with it.
@@ -44,7 +52,11 @@ def load_policy(config: TRLConfig) -> Policy:
 
 
 def context_limit(config: TRLConfig, policy: Policy) -> int:
-    """How many prompt tokens fit beside `max_new_tokens`, in `seq_length` and in the model's positions."""
+    """How many prompt tokens fit beside `max_new_tokens`, in `seq_length` and in the model's positions.
+
+    Raises:
+        CourseError: not one fits.
+    """
     settings = [config.method.gen_kwargs, config.method.gen_experience_kwargs or {}]
     new_tokens = max(kwargs.get("max_new_tokens", 0) for kwargs in settings)
     context = min(config.train.seq_length, policy.base_model.config.max_position_embeddings)
@@ -56,16 +68,22 @@ def context_limit(config: TRLConfig, policy: Policy) -> int:
     return context - new_tokens
 
 
-def make_optimizer(config: TRLConfig, parameters) -> torch.optim.Optimizer:
+def make_optimizer(config: TRLConfig, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer that `config` names, for these parameters. Errors are those of `make`."""
     return make(OPTIMIZERS, "optimizer", config.optimizer, list(parameters))
 
 
-def make_scheduler(config: TRLConfig, optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+def make_scheduler(config: TRLConfig, optimizer: torch.optim.Optimizer) -> LRScheduler:
+    """The schedule of the learning rate that `config` names. Errors are those of `make`."""
     return make(SCHEDULERS, "scheduler", config.scheduler, optimizer)
 
 
-def make(kinds: dict, what: str, section, first):
-    """The optimizer or scheduler that `section` names, its arguments checked by torch."""
+def make(kinds: dict[str, type], what: str, section: OptimizerConfig | SchedulerConfig, first: Any) -> Any:
+    """The optimizer or scheduler that `section` names, called with `first` and the section's `kwargs`.
+
+    Raises:
+        CourseError: the name is not one of `kinds`, or torch refuses the arguments.
+    """
     if section.name not in kinds:
         raise CourseError(f"{what}.name is {section.name!r}.{nearest(section.name, kinds)}")
     try:

@@ -1,4 +1,4 @@
-"""LoRA: small matrices that learn beside frozen ones, and are added into them when the model is saved."""
+"""LoRA: small matrices learn beside frozen ones, and are added into them when the model is saved."""
 
 import warnings
 from typing import Any
@@ -12,10 +12,12 @@ from helpers.ppo.policy import Policy, make_value_head
 
 
 def add_lora(model: PreTrainedModel, peft_config: Any) -> None:
-    """Add LoRA's trainable matrices to a frozen model (Hu et al. 2021, arxiv.org/abs/2106.09685); at first they add nothing.
+    """Add LoRA's trainable matrices to a frozen model. At first they change nothing.
+
+    Hu et al. 2021 (arxiv.org/abs/2106.09685), sec. 4.1. `peft_config` is a dictionary as peft takes it.
 
     Raises:
-        CourseError: peft is not installed, or does not know the configuration.
+        CourseError: peft is not installed, or it refuses the configuration.
     """
     try:
         from peft import get_peft_config
@@ -28,9 +30,8 @@ def add_lora(model: PreTrainedModel, peft_config: Any) -> None:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # peft finds out by itself which way round GPT-2 stores its weights
+            # peft finds out by itself which way round GPT-2 stores its weights
+            warnings.simplefilter("ignore")
             model.add_adapter(get_peft_config(peft_config))
     except (TypeError, ValueError) as error:
         raise CourseError(f"model.peft_config: {error}") from error
@@ -38,9 +39,12 @@ def add_lora(model: PreTrainedModel, peft_config: Any) -> None:
 
 
 def lora_policy(model: PreTrainedModel, peft_config: Any) -> Policy:
-    """A policy of which LoRA's matrices and the value head learn; the reference has no such matrices.
+    """A policy whose LoRA matrices and value head learn; the reference has no such matrices.
 
-    LoRA draws its numbers before the value head does, so that a seed means the same run as it always has.
+    LoRA draws its random numbers before the value head does, so that a seed means the same run as it always has.
+
+    Raises:
+        CourseError: as `add_lora`.
     """
     drawn = torch.get_rng_state()
     policy = Policy(model, num_layers_unfrozen=0)
@@ -52,7 +56,7 @@ def lora_policy(model: PreTrainedModel, peft_config: Any) -> Policy:
 
 @torch.no_grad()
 def plain_weights(policy: Policy) -> dict[str, Tensor]:
-    """The policy's weights in float32 under the names of the model it was loaded as, with LoRA's share added in."""
+    """The policy's weights in float32, with LoRA's share added in, under the names that the loaded model had."""
     own = {
         name.replace(".base_layer.", "."): p
         for name, p in policy.base_model.named_parameters(remove_duplicate=False)

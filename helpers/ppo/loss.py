@@ -1,8 +1,7 @@
 """PPO's arithmetic: pure functions on tensors, each with its source.
 
 Shapes: B rollouts, R response tokens (padded on the right), V tokens in the vocabulary. `mask` is (B, R), 1 on
-response tokens and 0 on padding; every mean, whitening and KL is over response tokens only. Log-probabilities and
-KL are in nats.
+response tokens and 0 on padding; every mean, whitening and KL leaves padding out. Log-probabilities and KL are in nats.
 """
 
 import torch
@@ -22,7 +21,7 @@ def token_logprobs(distribution: Tensor, tokens: Tensor) -> Tensor:
 
 @torch.no_grad()
 def entropy(distribution: Tensor) -> Tensor:
-    """Entropy of each next-token distribution, to watch and not to learn from: (B, R, V) -> (B, R)."""
+    """Entropy of each next-token distribution in nats, without a gradient: (B, R, V) -> (B, R)."""
     return -(distribution.exp() * distribution).sum(-1)
 
 
@@ -34,8 +33,8 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def masked_whiten(values: Tensor, mask: Tensor) -> Tensor:
     """Mean 0 and variance 1 over response tokens; 0 on padding.
 
-    trlX whitens padding along with the rest, which pulls the mean towards 0 and shrinks the variance; the original
-    implementation whitens whole responses (github.com/openai/lm-human-preferences, utils/core.py).
+    trlX whitens padding too, which pulls the mean towards 0 and shrinks the variance; the original implementation
+    whitens whole responses (github.com/openai/lm-human-preferences, utils/core.py).
     """
     count = mask.sum()
     centred = (values - masked_mean(values, mask)) * mask
@@ -44,17 +43,15 @@ def masked_whiten(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def kl_per_token(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
-    """log pi - log pi_ref at each sampled token: (B, R); its sum over a row estimates that rollout's KL.
-
-    The estimator k1 of joschu.net/blog/kl-approx.html: unbiased, and negative for some samples.
-    """
+    """log pi - log pi_ref at each sampled token (B, R). The sum of a row estimates that rollout's KL without bias, but is
+    negative for some samples: the estimator k1 of joschu.net/blog/kl-approx.html."""
     return (logprobs - ref_logprobs) * mask
 
 
 def token_rewards(scores: Tensor, kl: Tensor, beta: float, mask: Tensor) -> Tensor:
-    """What each token earns: -beta * KL, and the score on the last response token.
+    """What each token earns (B, R): -beta * KL, and the last response token the score as well.
 
-    Ziegler et al. 2019 (arxiv.org/abs/1909.08593), sec. 2, eq. 2. `scores` is (B,), one per sample, or (B, R), per token.
+    Ziegler et al. 2019 (arxiv.org/abs/1909.08593), sec. 2, eq. 2. `scores` has one number per sample (B,) or token (B, R).
     """
     if scores.dim() == 2:
         return -beta * kl + scores * mask
@@ -67,15 +64,16 @@ def token_rewards(scores: Tensor, kl: Tensor, beta: float, mask: Tensor) -> Tens
 def advantages_and_returns(
     rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float
 ) -> tuple[Tensor, Tensor]:
-    """Generalised advantage estimation: (B, R) advantages A and returns A + V, 0 on padding.
+    """Generalised advantage estimation: advantages A and returns A + V, both (B, R) in units of the reward, 0 on padding.
 
-    Schulman et al. 2015 (arxiv.org/abs/1506.02438), eq. 16; after the last response token the value is 0.
+    Schulman et al. 2015 (arxiv.org/abs/1506.02438), eq. 16. The value after the last response token is 0.
     """
     values = values * mask
     rewards = rewards * mask
     advantages = torch.zeros_like(values)
     running = torch.zeros_like(values[:, 0])
     for t in reversed(range(values.shape[1])):
+        # how much better than expected this token went, and a share of the same for all later tokens
         next_value = values[:, t + 1] if t + 1 < values.shape[1] else 0.0
         delta = rewards[:, t] + gamma * next_value - values[:, t]
         running = delta + gamma * lam * running
@@ -86,9 +84,10 @@ def advantages_and_returns(
 def policy_loss(
     logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, cliprange: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """PPO's clipped objective: (B, R) loss per token, the ratio rho = pi / pi_old, and where clipping bit (0 or 1).
+    """PPO's clipped loss per token, the ratio rho = pi / pi_old, and 1 where clipping took the gradient away: each (B, R).
 
-    Schulman et al. 2017 (arxiv.org/abs/1707.06347), eq. 7, negated because optimizers minimise.
+    Schulman et al. 2017 (arxiv.org/abs/1707.06347), eq. 7, negated because optimizers minimise. A token has no gradient while
+    its ratio is beyond the range on the side to which its advantage pushes. The ratio itself may still go any distance.
     """
     ratio = ((logprobs - old_logprobs) * mask).exp()
     plain = -advantages * ratio
@@ -97,18 +96,16 @@ def policy_loss(
 
 
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, cliprange: float) -> Tensor:
-    """Half the squared error to the returns, with the step away from the old value clipped: (B, R) per token.
-
-    The clipping is OpenAI's (github.com/openai/baselines, ppo2/model.py), not in the paper.
-    """
+    """Half the squared error to the returns per token (B, R); beyond `cliprange` from the old value its gradient is gone.
+    The clipping comes from OpenAI's code (github.com/openai/baselines, ppo2/model.py), not from the paper."""
     clipped = torch.maximum(torch.minimum(values, old_values + cliprange), old_values - cliprange)
     return 0.5 * torch.maximum((values - returns) ** 2, (clipped - returns) ** 2) * mask
 
 
 def next_kl_coef(beta: float, kl: float, target: float | None, horizon: int, n_steps: int) -> float:
-    """Beta for the next updates: raised when KL (nats per sample) is above `target`, lowered below it.
+    """Beta for the next updates: higher if `kl` (nats per sample) is above `target`, lower if below, the same without a target.
 
-    Ziegler et al. 2019 (arxiv.org/abs/1909.08593), sec. 2.2. Without a target, beta stays as it is.
+    Ziegler et al. 2019 (arxiv.org/abs/1909.08593), sec. 2.2. `n_steps` and `horizon` count samples.
     """
     if target is None:
         return beta

@@ -10,19 +10,16 @@ from helpers.errors import CourseError
 
 
 class Policy(nn.Module):
-    """A causal language model that also predicts a value per token, beside the frozen model it started as.
+    """A causal language model with a value head, and the frozen model it started as: the reference.
 
-    Only the top `num_layers_unfrozen` blocks and the final norm learn (-1: everything; 0: the value head alone). The
-    reference shares every frozen weight with the policy and keeps its own copy of the others, so it costs no more memory
-    than those. trlX leaves GPT-2's position embeddings to learn under a shared trunk, which moves the reference; here they
-    are frozen with the rest.
-
-    The network stays in evaluation mode: dropout would make rollout and update disagree about the same tokens.
+    The top `num_layers_unfrozen` blocks and the final norm learn (-1: everything; 0: the value head alone). The reference
+    shares every frozen weight with the policy and has a copy of the others. trlX lets GPT-2's position embeddings learn
+    below frozen blocks, which moves the reference; here they are frozen too.
     """
 
     def __init__(self, model: PreTrainedModel, num_layers_unfrozen: int):
         super().__init__()
-        self.base_model = model.eval()
+        self.base_model = model.eval()  # no dropout: rollout and update must agree about the same tokens
         freeze_below(model, num_layers_unfrozen)
         # deepcopy takes what its memo holds for copied already: the frozen weights are shared
         shared = {id(p): p for p in model.parameters() if not p.requires_grad}
@@ -32,13 +29,13 @@ class Policy(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, response_length: int
     ) -> tuple[Tensor, Tensor]:
-        """Logits (B, R, V) that predict each of the last R tokens, and values (B, R) of the states before them."""
+        """Logits (B, R, V) for the last R tokens of texts (B, T), and the values (B, R) of the states before them."""
         hidden = hidden_states(self.base_model, input_ids, attention_mask)[:, -response_length - 1 : -1]
         return self.base_model.get_output_embeddings()(hidden), self.v_head(hidden).squeeze(-1)
 
     @torch.no_grad()
     def reference_logits(self, input_ids: Tensor, attention_mask: Tensor, response_length: int) -> Tensor:
-        """The reference's logits (B, R, V) for the last R tokens."""
+        """The reference's logits (B, R, V) for the last R tokens of texts (B, T)."""
         hidden = hidden_states(self.reference, input_ids, attention_mask)[:, -response_length - 1 : -1]
         return self.reference.get_output_embeddings()(hidden)
 
@@ -49,17 +46,15 @@ class Policy(nn.Module):
 
 def hidden_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
     """Final hidden states (B, T, hidden); the one at a position predicts the token after it."""
+    place = positions(attention_mask)
     outputs = model.base_model(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        position_ids=positions(attention_mask),
-        use_cache=False,
+        input_ids=input_ids, attention_mask=attention_mask, position_ids=place, use_cache=False
     )
     return outputs.last_hidden_state
 
 
 def positions(attention_mask: Tensor) -> Tensor:
-    """(B, T) the place of each token in its text; prompts are padded on the left."""
+    """The place of each token in its text (B, T), from 0; padding on the left does not count."""
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
@@ -67,7 +62,7 @@ def freeze_below(model: PreTrainedModel, num_layers_unfrozen: int) -> None:
     """Freeze all but the top blocks, the final norm and, where it is not tied to the embeddings, the output layer.
 
     Raises:
-        CourseError: the model has fewer blocks than that, or names them in a way that is not known here.
+        CourseError: the model has fewer blocks than that, or `decoder_blocks` does not know their names.
     """
     if num_layers_unfrozen == -1:
         return
@@ -88,7 +83,7 @@ def freeze_below(model: PreTrainedModel, num_layers_unfrozen: int) -> None:
 
 
 def decoder_blocks(model: PreTrainedModel) -> tuple[nn.ModuleList, nn.Module]:
-    """A decoder's blocks and final norm, under the names GPT-2 and Llama use."""
+    """A decoder's blocks and final norm, by the names of GPT-2 or Llama; raises CourseError where it has others."""
     decoder = model.base_model
     for blocks, norm in [("h", "ln_f"), ("layers", "norm")]:
         if hasattr(decoder, blocks) and hasattr(decoder, norm):

@@ -1,17 +1,23 @@
 """Prompts as token ids, dealt in shuffled passes."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
 
 from helpers.errors import CourseError
 
+# texts, or dictionaries with "prompt" and extra keys for the reward function
+Prompts = list[str | dict[str, Any]]
+
 
 def pad_rows(rows: list[list[int]], pad_id: int, side: str) -> tuple[Tensor, Tensor]:
-    """(N, T) token ids padded on that side ("left", "right") to the longest row, and their mask, 1 on tokens.
+    """Token ids (N, T), padded on that side ("left", "right") to the longest row, and their mask (N, T), 1 on tokens.
 
-    Where every row is empty there is one column of padding, because nothing downstream takes none.
+    If all rows are empty, the result has one column of padding, because nothing downstream takes a width of 0.
     """
     tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
     ids = pad_sequence(tensors, batch_first=True, padding_value=pad_id, padding_side=side)
@@ -21,16 +27,22 @@ def pad_rows(rows: list[list[int]], pad_id: int, side: str) -> tuple[Tensor, Ten
 
 
 def widen(tensor: Tensor, width: int, left: bool = False, value: float = 0) -> Tensor:
-    """(N, T, ...) padded with `value` to `width` columns, at the left or at the right."""
+    """Pad (N, T, ...) with `value` to (N, width, ...), at the left or at the right."""
     missing = width - tensor.shape[1]
     rest = (0, 0) * (tensor.dim() - 2)
     return pad(tensor, (*rest, missing, 0) if left else (*rest, 0, missing), value=value)
 
 
 class PromptSet:
-    """Tokenised prompts, dealt in shuffled passes; what else came with a prompt stays with it."""
+    """Tokenised prompts, dealt in shuffled passes. A prompt's extra keys stay with it.
 
-    def __init__(self, prompts, tokenizer, max_tokens: int, name: str):
+    `name` says in an error which prompts these are.
+
+    Raises:
+        CourseError: there is no prompt, one is empty, or one has more than `max_tokens` tokens.
+    """
+
+    def __init__(self, prompts: Prompts, tokenizer: PreTrainedTokenizerBase, max_tokens: int, name: str):
         if not isinstance(prompts, (list, tuple)) or not prompts:
             raise CourseError(f"{name} is {prompts!r:.60}: expected a list with at least one prompt")
         entries = [prompt if isinstance(prompt, dict) else {"prompt": prompt} for prompt in prompts]
@@ -53,14 +65,14 @@ class PromptSet:
         return len(self.texts)
 
     def deal(self, count: int) -> list[int]:
-        """The next `count` prompts of a shuffled pass; a new pass begins where one ends."""
+        """The numbers of the next `count` prompts of a shuffled pass; a new pass begins where one ends."""
         while len(self.order) < count:
             self.order += torch.randperm(len(self)).tolist()
         dealt, self.order = self.order[:count], self.order[count:]
         return dealt
 
     def batch(self, indices: list[int]) -> tuple[Tensor, Tensor, dict]:
-        """(N, Q) left-padded ids, their mask, and the metadata as one list per key."""
+        """Ids (N, Q), padded on the left, their mask (N, Q), and the extra keys with a list of N values each."""
         ids, mask = pad_rows([self.tokens[i] for i in indices], self.pad_id, "left")
         keys = self.metadata[indices[0]].keys()
         return ids, mask, {key: [self.metadata[i].get(key) for i in indices] for key in keys}

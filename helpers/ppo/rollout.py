@@ -1,16 +1,18 @@
-"""Rollouts: prompts in, scored continuations out, with everything the update needs to remember."""
+"""Rollouts: prompts go in; scored continuations come out, with everything that the update needs."""
 
 import time
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from helpers.ppo import loss
+from helpers.ppo.config import TRLConfig
 from helpers.ppo.policy import Policy
 from helpers.ppo.prompts import PromptSet, pad_rows, widen
 from helpers.ppo.sampling import SETTINGS, sample
-from helpers.rewards import score
+from helpers.rewards import RewardFn, score
 
 
 @dataclass
@@ -33,21 +35,21 @@ class Rollouts:
         """The rollouts at `index`, in that order."""
         return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
-    def to(self, device) -> "Rollouts":
+    def to(self, device: torch.device | str) -> "Rollouts":
         """The rollouts on another device."""
         return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     def total_scores(self) -> Tensor:
-        """(N,) the reward of each sample, whether it came per sample or per token."""
+        """The reward of each sample (N,)."""
         return self.scores if self.scores.dim() == 1 else (self.scores * self.mask).sum(1)
 
     def kl(self) -> Tensor:
-        """(N, R) log pi - log pi_ref at each response token, nats."""
+        """log pi - log pi_ref at each response token (N, R), in nats."""
         return loss.kl_per_token(self.logprobs, self.ref_logprobs, self.mask)
 
 
 def concatenate(parts: list[Rollouts]) -> Rollouts:
-    """One batch of several: prompts padded on the left, the rest on the right, to the longest."""
+    """Several rollouts as one: prompts are padded on the left, the rest on the right, to the longest."""
     whole = {}
     for name in (f.name for f in fields(parts[0])):
         tensors = [getattr(part, name) for part in parts]
@@ -59,9 +61,17 @@ def concatenate(parts: list[Rollouts]) -> Rollouts:
 
 
 class Sampler:
-    """Samples from a policy, scores what it wrote, and remembers what the policy thought of it."""
+    """Samples from a policy, scores the samples, and keeps the log-probabilities and values of their tokens."""
 
-    def __init__(self, policy: Policy, tokenizer, reward_fn, config, stop_sequences: list[str], device):
+    def __init__(
+        self,
+        policy: Policy,
+        tokenizer: PreTrainedTokenizerBase,
+        reward_fn: RewardFn,
+        config: TRLConfig,
+        stop_sequences: list[str],
+        device: torch.device,
+    ):
         self.policy, self.tokenizer, self.reward_fn = policy, tokenizer, reward_fn
         self.stop_sequences, self.device = stop_sequences, device
         self.seconds = {"sample": 0.0, "score": 0.0, "forward": 0.0}
@@ -100,27 +110,26 @@ class Sampler:
         return rollouts, {"samples": samples, "prompts": texts, "outputs": outputs, **metadata}
 
     def sample(self, query: Tensor, query_mask: Tensor, settings: dict) -> Tensor:
-        """(N, R) token ids, one continuation per prompt."""
+        """One continuation per prompt, as token ids (N, R)."""
         uniform = torch.rand(len(query), settings["max_new_tokens"]).to(self.device)
         return self.continued(query, query_mask, settings, uniform)
 
     def continued(self, query: Tensor, query_mask: Tensor, settings: dict, uniform: Tensor) -> Tensor:
-        """(N, R) token ids by `sampling.sample`, or by transformers where a setting asks for more than that knows."""
+        """Token ids (N, R) from `sampling.sample`, or from transformers where `sample` does not know a setting."""
         model = self.policy.base_model
         if self.samples_by_itself(settings):
             return sample(model, query, query_mask, settings, uniform)
         return model.generate(input_ids=query, attention_mask=query_mask, **settings)[:, query.shape[1] :]
 
     def samples_by_itself(self, settings: dict) -> bool:
-        """Whether no setting asks for more than `sampling.sample` knows."""
+        """Whether `sampling.sample` knows all the settings."""
         return set(settings) <= SETTINGS and settings["eos_token_id"] == self.tokenizer.eos_token_id
 
     def finish(self, response: Tensor) -> tuple[Tensor, Tensor, list[str]]:
-        """End each response at its EOS or stop sequence: ids, mask and text without special tokens.
+        """End each response at its EOS or stop sequence: ids (N, R), mask (N, R), and texts without special tokens.
 
-        The sampled ids are kept as they are, so log-probabilities belong to the tokens that were sampled; trlX decodes
-        and tokenises again, which can give other tokens for the same text. Only a response cut at a stop sequence is
-        tokenised again, and gets an EOS, as in trlX.
+        The ids stay those that were sampled; trlX tokenises the text again, which can give others. Only a response that is cut
+        at a stop sequence is tokenised again and gets an EOS, as in trlX.
         """
         eos = self.tokenizer.eos_token_id
         kept, outputs = [], []
@@ -136,20 +145,21 @@ class Sampler:
         ids, mask = pad_rows(kept, self.tokenizer.pad_token_id, "right")
         return ids.to(self.device), mask.float().to(self.device), outputs
 
-    def remember(self, query, query_mask, response, mask, scores) -> Rollouts:
-        """The rollouts, with what the update needs to know about them."""
+    def remember(
+        self, query: Tensor, query_mask: Tensor, response: Tensor, mask: Tensor, scores: Tensor
+    ) -> Rollouts:
+        """The rollouts with their log-probabilities and values."""
         known = self.forward_pass(query, query_mask, response, mask)
         return Rollouts(query, query_mask, response, mask, *known, scores)
 
-    def forward_pass(self, query, query_mask, response, mask) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, R) log-probabilities under policy and reference, and values, 0 on padding.
-
-        In slices, because the logits of one token are as many numbers as the vocabulary has entries.
-        """
+    def forward_pass(
+        self, query: Tensor, query_mask: Tensor, response: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities under policy and reference, and values: each (N, R), 0 on padding."""
         ids = torch.cat([query, response], dim=1)
         attention = torch.cat([query_mask, mask.long()], dim=1)
         width = response.shape[1]
-        slices = []
+        slices = []  # a few rows at a time, because each token has as many logits as the vocabulary has entries
         for rows in torch.arange(len(ids)).split(self.rows_at_once):
             logits, values = self.policy(ids[rows], attention[rows], width)
             ref_logits = self.policy.reference_logits(ids[rows], attention[rows], width)
@@ -163,7 +173,7 @@ class Sampler:
 
 
 def scores_tensor(scores: list, mask: Tensor) -> Tensor:
-    """(N,) from one number per sample; (N, R) from one list per sample, what exceeds the response on its last token."""
+    """Scores (N,) from one number per sample; (N, R) from one list per sample, whose excess goes to the last token."""
     if not isinstance(scores[0], list):
         return torch.tensor(scores, device=mask.device)
     dense = torch.zeros_like(mask)

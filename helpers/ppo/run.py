@@ -1,14 +1,17 @@
-"""What every run has, whichever engine does the learning: a history, evaluation, listeners, saving and exact resume."""
+"""What every run has, whichever engine learns: a history, evaluation, listeners, saving and exact resume."""
 
 import math
 import time
 import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from accelerate.utils import set_seed
+from torch import Tensor
 
 from helpers import files
 from helpers.errors import CourseError
@@ -17,18 +20,22 @@ from helpers.ppo.config import REAL_TRLX, TRLConfig
 from helpers.ppo.load import context_limit, make_optimizer
 from helpers.ppo.lora import plain_weights
 from helpers.ppo.parallel import processes, sharding
-from helpers.ppo.prompts import PromptSet
+from helpers.ppo.policy import Policy
+from helpers.ppo.prompts import Prompts, PromptSet
 from helpers.ppo.rollout import Sampler, concatenate
-from helpers.rewards import call_with_accepted
+from helpers.rewards import MetricFn, RewardFn, call_with_accepted
 
 
 @dataclass
 class History:
-    """What a run was like: flat rows, ready for pandas. KL is in nats per sample, rewards are the reward function's.
+    """What a run was like: flat rows, ready for pandas.
 
-    rounds: one per batch of rollouts (step, reward, reward_std, kl, kl_coef, length, distinct, seconds_*)
-    updates: one per optimizer step (step, loss, policy_loss, value_loss, ratio, clipfrac, approx_kl, entropy, lr)
-    evals: one per evaluation on the held-out prompts (step, reward/mean, kl, length, distinct, metrics/*)
+    rounds: a row per round of rollouts (step, reward, reward_std, kl, kl_coef, length, distinct, seconds_*)
+    updates: a row per optimizer step (step, loss, policy_loss, value_loss, ratio, clipfrac, approx_kl, entropy, lr)
+    evals: a row per evaluation on the held-out prompts (step, reward/mean, kl, length, distinct, metrics/*)
+
+    Units: `kl` is in nats a sample, `approx_kl` and `entropy` in nats a token, `length` in tokens, rewards in those of the
+    reward function. `distinct` and `clipfrac` are shares from 0 to 1.
     """
 
     rounds: list[dict] = field(default_factory=list)
@@ -36,35 +43,52 @@ class History:
     evals: list[dict] = field(default_factory=list)
 
 
+class Listener(Protocol):
+    """Whoever watches a run. `Run.tell` calls these."""
+
+    def start(self, trainer: "Run") -> None:
+        """The run begins."""
+
+    def progress(self, trainer: "Run") -> None:
+        """A chunk of rollouts, an optimizer step or an evaluation is done."""
+
+    def end(self, trainer: "Run") -> None:
+        """The run is over, for whatever reason."""
+
+
 class Stopped(Exception):
-    """Someone asked for the run to end; raised where a run tells of its progress."""
+    """The run is to end, because someone asked for it or the time is up."""
 
 
 class Run:
     """The surroundings of a PPO run. An engine adds `learn`, and keeps `step`, `kl_coef`, `optimizer`, `scheduler`.
 
-    `engine` is its name, which a checkpoint remembers.
-
-    Needs before `prepare`: config, tokenizer, accelerator, and policy (helpers.ppo.policy.Policy) on its device.
+    `engine` is its name, which a checkpoint remembers. `prepare` needs config, tokenizer, device, and the policy on it.
     """
 
     autocast = staticmethod(nullcontext)  # in half precision, Accelerate's
-    blocks = ()  # those of which each process has its shard (sharding.py)
+    blocks = ()  # the blocks that are split between processes (sharding.py)
 
     def setup_optimizer(self) -> torch.optim.Optimizer:
-        """The optimizer that `config` names, for what learns, or for this process's shards of it. trlX calls it by this name too."""
+        """The optimizer that `config` names, for what learns, or for this process's shards of it. trlX calls this too."""
         with sharding.in_shards(self.blocks):
             optimizer = make_optimizer(self.config, self.policy.trainable().values())
         return sharding.one_by_one(optimizer) if self.blocks else optimizer
 
     def prepare(
-        self, reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners, minutes
+        self,
+        reward_fn: RewardFn,
+        prompts: Prompts | None,
+        eval_prompts: Prompts | None,
+        metric_fn: MetricFn | None,
+        stop_sequences: Sequence[str] | None,
+        listeners: Sequence[Listener],
+        minutes: float | None,
     ) -> None:
-        """Look at everything the run was given, before any time is spent.
+        """Check everything that the run was given, before any time is spent. The arguments are those of `train.train`.
 
         Raises:
-            CourseError: a prompt is empty or too long, the minutes are no number above 0, or the disk is too full to save
-                the result.
+            CourseError: a prompt is empty or too long, the minutes are no number above 0, or the result could not be saved.
         """
         train = self.config.train
         self.stopping = False
@@ -87,7 +111,11 @@ class Run:
         self.sampler = self.make_sampler(reward_fn, list(stop_sequences or []))
 
     def check_folders(self) -> None:
-        """Refuse, before any time is spent, folders that the run could not save to."""
+        """Check that the run can save to its folders, before any time is spent.
+
+        Raises:
+            CourseError: the disk is too full, or something that is not ours would be replaced.
+        """
         train = self.config.train
         folder = Path(train.checkpoint_dir)
         needed = checkpoint_bytes(self.policy)
@@ -103,19 +131,21 @@ class Run:
             )
 
     def checkpoint_folder(self, step: int) -> Path:
+        """The folder for the checkpoint of this step; as many digits as the last step has put the names in order."""
         return Path(self.config.train.checkpoint_dir) / f"checkpoint_{step:0{len(str(self.total_steps))}d}"
 
     @property
     def best_folder(self) -> Path:
+        """The folder for the model with the highest held-out reward."""
         return Path(self.config.train.checkpoint_dir) / "best_checkpoint" / "hf_model"
 
-    def make_sampler(self, reward_fn, stop_sequences: list[str]) -> Sampler:
-        """What samples and scores, for rollouts and for evaluation."""
+    def make_sampler(self, reward_fn: RewardFn, stop_sequences: list[str]) -> Sampler:
+        """The sampler for rollouts and for evaluation."""
         return Sampler(self.policy, self.tokenizer, reward_fn, self.config, stop_sequences, self.device)
 
     @contextmanager
-    def told(self):
-        """Around an engine's loop: listeners hear of its start and end, and `stop` ends it with a last evaluation."""
+    def told(self) -> Iterator[None]:
+        """Tell the listeners of the start and the end of the loop inside. Where `stop` ends it, evaluate once more."""
         self.tell("start")
         self.began = self.round_began = time.monotonic()
         try:
@@ -128,7 +158,13 @@ class Run:
             self.tell("end")
 
     def resume(self) -> bool:
-        """Go on from `resume_from_checkpoint` where there is one; else try the reward function on two samples."""
+        """Go on from the newest checkpoint in `resume_from_checkpoint`; if there is none, try the reward function on two samples.
+
+        Returns:
+            Whether there was one.
+        Raises:
+            CourseError: the checkpoint is damaged or of another run, or the reward function breaks its contract.
+        """
         folder = self.config.train.resume_from_checkpoint
         found = checkpoint.newest(Path(folder)) if folder else None
         if found:
@@ -141,9 +177,9 @@ class Run:
         return False
 
     def evaluate(self) -> dict:
-        """Sample once for each held-out prompt; mean reward, KL, length and metrics.
+        """Sample once for each held-out prompt: mean reward, KL (nats a sample), length (tokens), distinct share and metrics.
 
-        The same prompts and the same seed every time, and the run's own random state is left as it was.
+        Every evaluation has the same prompts and the same seed. The run's own random state stays as it was.
         """
         began = time.monotonic()
         rows: list[dict] = []
@@ -176,7 +212,7 @@ class Run:
         }
 
     def measure(self, texts: dict) -> list[tuple[str, list[float]]]:
-        """What `metric_fn` says of these texts, by name; each process asks it about its share."""
+        """The metrics of these texts, by name. Each process measures its share."""
         share = {name: rows[processes.shard(len(rows))] for name, rows in texts.items()}
         if not self.metric_fn:
             return []
@@ -190,15 +226,15 @@ class Run:
         return [row for part in processes.gather(measured) for row in part]
 
     def record_evaluation(self, results: dict) -> None:
-        """Add what `evaluate` found to the history, and keep the model if it is the best so far."""
+        """Add the results of `evaluate` to the history, and save the model if its reward is the highest so far."""
         rewards = [row["reward/mean"] for row in self.history.evals]
         self.history.evals.append({"step": self.step, **results})
         if self.save_best and rewards and results["reward/mean"] > max(rewards):
             self.save_pretrained(self.best_folder)
         self.tell("progress")
 
-    def generate(self, input_ids, attention_mask=None, **kwargs):
-        """Token ids (B, prompt + response) sampled as rollouts are; `kwargs` override the settings."""
+    def generate(self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor:
+        """Continue prompts (B, Q) as rollouts do: token ids (B, Q + R). `kwargs` override `method.gen_kwargs`."""
         settings = {**self.sampler.gen_kwargs, **kwargs}
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -208,27 +244,28 @@ class Run:
             )
 
     def save_pretrained(self, directory: str | Path | None = None) -> Path:
-        """Write the policy and its tokenizer as `AutoModelForCausalLM.from_pretrained` reads them; the value head stays.
+        """Write the policy and its tokenizer, without the value head, as `AutoModelForCausalLM.from_pretrained` reads them.
 
-        In a folder that exists a model is replaced, and what else is there stays.
+        A model in the folder is replaced; other files there stay.
 
         Raises:
-            CourseError: the folder cannot take the model, or the disk is full; what was there is there as it was.
+            CourseError: the folder cannot take the model, or the disk is full. The folder is then as it was.
         """
         folder = Path(directory or Path(self.config.train.checkpoint_dir) / "hf_model")
         processes.on_main(lambda: checkpoint.check_model_folder(folder, self.config.model.model_path))
         return checkpoint.write_folder(folder, self.write_model)
 
     def write_model(self, folder: Path) -> None:
+        """Write the policy's weights and the tokenizer into a folder that is there."""
         # by way of the reference, a model of the plain kind whatever was added to the policy
         self.policy.reference.save_pretrained(folder, state_dict=plain_weights(self.policy))
         self.tokenizer.save_pretrained(folder)
 
     def end_round(self) -> None:
-        """Write a checkpoint where one is due, and end the run where its minutes have no room for another round.
+        """Write a checkpoint if one is due, and end the run if its minutes have no room for another round.
 
         Raises:
-            Stopped: the time is up. There is a checkpoint to go on from.
+            Stopped: the time is up, and a checkpoint is written.
         """
         now = time.monotonic()
         self.round_seconds = max(self.round_seconds, now - self.round_began)
@@ -241,7 +278,7 @@ class Run:
             raise Stopped
 
     def save_checkpoint_if_due(self, over: bool) -> None:
-        """Every `checkpoint_interval` steps, and when the run is over."""
+        """Write a checkpoint if this round passed a multiple of `checkpoint_interval`, or if the run is over."""
         interval = self.config.train.checkpoint_interval
         steps_this_round = self.step - self.history.rounds[-1]["step"]
         due = self.step // interval > (self.step - steps_this_round) // interval
@@ -249,7 +286,7 @@ class Run:
             checkpoint.save(self, self.checkpoint_folder(self.step))
 
     def progress(self) -> dict:
-        """What a checkpoint remembers beside weights and random states."""
+        """The state that a checkpoint holds beside weights, optimizer and random states."""
         return {
             "step": self.step,
             "kl_coef": self.kl_coef,
@@ -260,7 +297,11 @@ class Run:
         }
 
     def restore(self, progress: dict) -> None:
-        """Take up what `progress` gave."""
+        """Go on from what `progress` gave.
+
+        Raises:
+            CourseError: the number of prompts or of processes is another.
+        """
         if progress["prompt_count"] != len(self.prompts):
             raise CourseError(
                 f"the checkpoint was made with {progress['prompt_count']} prompts, this run has {len(self.prompts)}. "
@@ -277,8 +318,8 @@ class Run:
         self.history = History(**progress["history"])
 
     @contextmanager
-    def random_state_kept(self):
-        """Whatever is drawn inside, the run's own random states afterwards are what they were before."""
+    def random_state_kept(self) -> Iterator[None]:
+        """Put the random states back afterwards, whatever is drawn inside."""
         python, tensors = checkpoint.python_random_states(), checkpoint.torch_random_states()
         try:
             yield
@@ -286,11 +327,15 @@ class Run:
             checkpoint.set_random_states(python, tensors)
 
     def stop(self) -> None:
-        """End the run soon and cleanly: evaluated, its model and history as they are then."""
+        """End the run at its next progress, with a last evaluation."""
         self.stopping = True
 
     def tell(self, event: str) -> None:
-        """Tell the listeners. One that fails is left out from then on: whoever watches a run cannot end it by an error."""
+        """Call `event` ("start", "progress" or "end") of each listener. One that fails hears no more, and the run goes on.
+
+        Raises:
+            Stopped: `stop` was called, here or in another process.
+        """
         for listener in list(self.listeners):
             try:
                 getattr(listener, event)(self)
@@ -306,8 +351,16 @@ class Run:
             raise Stopped
 
 
-def round_row(step: int, rewards, kl, kl_coef: float, lengths, outputs: list[str], seconds: dict) -> dict:
-    """A round's row in the history; `rewards`, `kl` (nats) and `lengths` (tokens) are tensors (N,), one per sample."""
+def round_row(
+    step: int,
+    rewards: Tensor,
+    kl: Tensor,
+    kl_coef: float,
+    lengths: Tensor,
+    outputs: list[str],
+    seconds: dict[str, float],
+) -> dict:
+    """A round's row in the history, from the reward, KL (nats) and length (tokens) of each sample: tensors (N,)."""
     return {
         "step": step,
         "reward": rewards.mean().item(),
@@ -322,25 +375,29 @@ def round_row(step: int, rewards, kl, kl_coef: float, lengths, outputs: list[str
 
 
 def distinct_share(outputs: list[str]) -> float:
-    """Share of distinct texts among `outputs`, from 1/len (all the same) to 1."""
+    """The share of distinct texts among `outputs`, from 1 / len(outputs), where all are the same, to 1."""
     return len(set(outputs)) / len(outputs)
 
 
 def planned_steps(config: TRLConfig) -> int:
-    """Optimizer steps until the run is over: `total_steps`, or what `epochs` rounds make if that is less."""
+    """Optimizer steps until the run is over: `total_steps`, or those of `epochs` rounds if they are fewer."""
     method, train = config.method, config.train
     steps_per_round = method.ppo_epochs * math.ceil(method.num_rollouts / train.batch_size)
     return min(train.epochs * steps_per_round, train.total_steps)
 
 
-def checkpoint_bytes(policy) -> int:
-    """About what one checkpoint takes: the model, and three numbers per trained weight (itself and Adam's two)."""
+def checkpoint_bytes(policy: Policy) -> int:
+    """About how many bytes a checkpoint takes: the model, and three numbers per trained weight (itself and Adam's two)."""
     trained = sum(p.numel() for p in policy.trainable().values())
     return 4 * (sum(p.numel() for p in policy.base_model.parameters()) + 3 * trained)
 
 
-def refuse_other_methods(reward_fn, dataset, samples, rewards) -> None:
-    """Of what trlX's `train` takes, only a reward function is PPO's."""
+def refuse_other_methods(reward_fn: RewardFn | None, dataset: Any, samples: Any, rewards: Any) -> None:
+    """Refuse what trlX's `train` takes for methods other than PPO.
+
+    Raises:
+        CourseError: one of these is given, or there is no reward function.
+    """
     if dataset is not None or samples is not None or rewards is not None:
         raise CourseError(f"training on given samples and rewards (ILQL, SFT) is not here: {REAL_TRLX}")
     if not callable(reward_fn):

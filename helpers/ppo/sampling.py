@@ -17,20 +17,20 @@ def sample(
 ) -> Tensor:
     """Continue each prompt until every response has ended, or has `max_new_tokens` tokens.
 
-    Which tokens come out follows from `uniform` alone: the same numbers give the same texts.
+    All chance comes from `uniform`: the same numbers give the same texts.
 
     Args:
-        query, query_mask: (N, Q) prompts padded on the left, and 1 on their tokens.
+        query, query_mask: prompts (N, Q), padded on the left, and 1 on their tokens.
         settings: some of SETTINGS, as transformers' `generate` names them.
         uniform: (N, max_new_tokens) numbers in [0, 1).
     Returns:
-        (N, R) token ids, padding after the end of a response.
+        Token ids (N, R), with padding after the end of a response.
     """
     eos, pad_id = settings["eos_token_id"], settings["pad_token_id"]
     temperature = settings.get("temperature") or 1.0
     cache, mask, ids, place = DynamicCache(config=model.config), query_mask, query, positions(query_mask)
     ended = torch.zeros(len(query), dtype=torch.bool, device=query.device)
-    response = []
+    response = []  # one tensor (N,) for each place
     for t in range(settings["max_new_tokens"]):
         # the keys and values of earlier tokens are in the cache, so only new tokens go through the network
         hidden = model.base_model(
@@ -49,7 +49,7 @@ def sample(
 
 
 def choose(probabilities: Tensor, settings: dict, uniform: Tensor, t: int) -> Tensor:
-    """(N,) the next token of each row, from probabilities (N, V) and numbers (N,) in [0, 1)."""
+    """The token (N,) at place `t` of each response, from probabilities (N, V) and numbers (N,) in [0, 1)."""
     weights = probabilities
     if t < (settings.get("min_new_tokens") or 0):
         weights = weights.clone()
@@ -64,10 +64,10 @@ def choose(probabilities: Tensor, settings: dict, uniform: Tensor, t: int) -> Te
 
 
 def draw(weights: Tensor, uniform: Tensor) -> Tensor:
-    """(N,) indices drawn in proportion to `weights` (N, V): where the running sum first exceeds `uniform` of the whole.
+    """Draw an index (N,) in proportion to `weights` (N, V): where the running sum first exceeds `uniform` of the whole.
 
-    torch.multinomial asks for a random number per entry, which at GPT-2's vocabulary took twice as long on a CPU as the
-    model itself.
+    torch.multinomial draws a random number per entry. At GPT-2's vocabulary that took twice as long on a CPU as the model
+    itself.
     """
     sums = weights.cumsum(-1)
     whole = sums[:, -1:]

@@ -1,45 +1,53 @@
 """The call that starts a run."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from accelerate.utils import set_seed
 
 from helpers.ppo.config import TRLConfig, default_ppo_config
 from helpers.ppo.fast.trainer import FastPPOTrainer
-from helpers.ppo.run import refuse_other_methods
+from helpers.ppo.prompts import Prompts
+from helpers.ppo.run import Listener, refuse_other_methods
 from helpers.ppo.trainer import PPOTrainer
+from helpers.rewards import MetricFn, RewardFn
 
 
 def train(
     model_path: str | None = None,
-    reward_fn=None,
-    dataset=None,
-    samples=None,
-    rewards=None,
-    prompts: list | None = None,
-    eval_prompts: list | None = None,
-    metric_fn=None,
+    reward_fn: RewardFn | None = None,
+    dataset: Any = None,
+    samples: Any = None,
+    rewards: Any = None,
+    prompts: Prompts | None = None,
+    eval_prompts: Prompts | None = None,
+    metric_fn: MetricFn | None = None,
     config: TRLConfig | None = None,
     stop_sequences: list[str] | None = None,
     minutes: float | None = None,
-    listeners=(),
-    trainer_class=FastPPOTrainer,
+    listeners: Sequence[Listener] = (),
+    trainer_class: type[PPOTrainer] = FastPPOTrainer,
 ) -> PPOTrainer:
     """trlX's `train` for PPO: improve a causal model so that `reward_fn` likes what it writes.
 
     Args:
         model_path: folder or hub id; overrides `config.model.model_path`.
-        reward_fn: `reward_fn(samples, ...) -> list[float]`; see helpers/rewards.py for the contract.
-        prompts: texts, or dictionaries with "prompt" and extra keys, which reach `reward_fn`.
-        eval_prompts: held-out prompts, scored before, during and after; the first prompts if left out.
-        metric_fn: `metric_fn(samples, ...) -> dict[str, list[float]]`, reported with each evaluation.
+        reward_fn: `reward_fn(samples, ...) -> list[float]`; helpers/rewards.py has the contract. PPO needs one.
+        dataset, samples, rewards: trlX's arguments for other methods, which are refused.
+        prompts: texts, or dictionaries with "prompt" and extra keys, which reach `reward_fn`; if left out, the token that
+            begins a text.
+        eval_prompts: held-out prompts, scored before, during and after training; if left out, the first prompts.
+        metric_fn: `metric_fn(samples, ...) -> dict[str, list[float]]`; each evaluation reports the means.
+        config: see helpers/ppo/fields.py; if left out, `default_ppo_config()`.
         stop_sequences: a continuation ends where one of these begins.
-        minutes: end the run in time, after a whole round, with a checkpoint to go on from; the first round is always run
-            and a last evaluation belongs to the time. Not in trlX.
-        listeners: objects with start(trainer), progress(trainer) and end(trainer); not in trlX.
-        trainer_class: `PPOTrainer` computes the same in the plain way; not in trlX.
+        minutes: the run ends in this time, after a whole round, with a last evaluation and a checkpoint to go on from. The
+            first round always runs. Not in trlX.
+        listeners: objects that hear of start, progress and end. Not in trlX.
+        trainer_class: `PPOTrainer` computes the same in the plain way. Not in trlX.
     Returns:
         The trainer: generate, evaluate, save_pretrained, model, tokenizer, history.
     Raises:
-        CourseError: whatever is wrong with the input, before any training.
+        CourseError: something is wrong with the input; it comes before any training.
     """
     refuse_other_methods(reward_fn, dataset, samples, rewards)
     config = config or default_ppo_config()

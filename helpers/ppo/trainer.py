@@ -1,37 +1,39 @@
 """PPO, plainly: one process, float32, each number computed where it is needed. Read it from `learn` down.
 
-A round is two steps: `collect` samples rollouts (stages 1 to 3, in rollout.py), `update` learns from them (stages 4 and 5).
-loss.py has the formulas, policy.py the network. What runs by default computes the same, faster (fast/) and in as many
-processes as there are (parallel/); tests/test_fast.py and tests/test_processes.py hold them equal.
+A round has two parts: `collect` samples rollouts (stages 1 to 3, in rollout.py), `update` learns from them (stages 4 and 5).
+loss.py has the formulas, policy.py the network. fast/ and parallel/, which run by default, compute the same.
 """
 
 import time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from helpers.ppo import loss
-from helpers.ppo.config import check
+from helpers.ppo.config import TRLConfig, check
 from helpers.ppo.load import load_policy, load_tokenizer, make_optimizer, make_scheduler
+from helpers.ppo.prompts import Prompts
 from helpers.ppo.rollout import Rollouts, concatenate
-from helpers.ppo.run import Run, round_row
+from helpers.ppo.run import Listener, Run, round_row
+from helpers.rewards import MetricFn, RewardFn
 
 
 class PPOTrainer(Run):
-    """One PPO run. `train.train` makes it and runs it; afterwards it generates, evaluates and saves."""
+    """One PPO run. `train.train` makes it, explains its arguments, and runs it; then it generates, evaluates and saves."""
 
     engine = "built-in PPO"
 
     def __init__(
         self,
-        config,
-        reward_fn,
-        prompts,
-        eval_prompts,
-        metric_fn=None,
-        stop_sequences=(),
-        listeners=(),
-        minutes=None,
+        config: TRLConfig,
+        reward_fn: RewardFn,
+        prompts: Prompts | None,
+        eval_prompts: Prompts | None,
+        metric_fn: MetricFn | None = None,
+        stop_sequences: Sequence[str] | None = (),
+        listeners: Sequence[Listener] = (),
+        minutes: float | None = None,
     ):
         check(config)
         self.begin(config)
@@ -42,8 +44,8 @@ class PPOTrainer(Run):
         self.scheduler = make_scheduler(config, self.optimizer)
         self.prepare(reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners, minutes)
 
-    def begin(self, config) -> None:
-        """What a run counts, and how much it takes at once."""
+    def begin(self, config: TRLConfig) -> None:
+        """Set the run's counters to their beginning, and how many rollouts it takes at once."""
         self.config = config
         self.step = 0
         self.kl_coef = float(config.method.init_kl_coef)  # beta
@@ -58,7 +60,7 @@ class PPOTrainer(Run):
         return self.policy.base_model
 
     def learn(self) -> None:
-        """Run to `total_steps`, from the start or from `resume_from_checkpoint`."""
+        """Train to `total_steps`, from the start or from `resume_from_checkpoint`."""
         with self.told():
             if not self.resume():
                 self.record_evaluation(self.evaluate())
@@ -67,7 +69,7 @@ class PPOTrainer(Run):
                 self.end_round()
 
     def collect(self) -> Rollouts:
-        """One round of rollouts, and its row in the history."""
+        """Sample one round of rollouts, and add its row to the history."""
         self.sampler.seconds = dict.fromkeys(self.sampler.seconds, 0.0)
         parts, outputs = [], []
         while (have := sum(map(len, parts))) < self.num_rollouts:
@@ -78,14 +80,13 @@ class PPOTrainer(Run):
             self.tell("progress")
         rollouts = concatenate(parts)
         rewards, kl, lengths = rollouts.total_scores(), rollouts.kl().sum(1), rollouts.mask.sum(1)
-        self.history.rounds.append(
-            round_row(self.step, rewards, kl, self.kl_coef, lengths, outputs, self.sampler.seconds)
-        )
+        row = round_row(self.step, rewards, kl, self.kl_coef, lengths, outputs, self.sampler.seconds)
+        self.history.rounds.append(row)
         self.tell("progress")
         return rollouts
 
     def update(self, rollouts: Rollouts) -> None:
-        """`ppo_epochs` passes over the rollouts, one optimizer step per batch."""
+        """Learn from the rollouts: `ppo_epochs` passes over them, one optimizer step per batch."""
         method, train = self.config.method, self.config.train
 
         # Stage 4: what each token earned, and how much better that is than the value head expected
@@ -112,22 +113,20 @@ class PPOTrainer(Run):
             self.kl_coef = loss.next_kl_coef(self.kl_coef, kl, method.target, method.horizon, self.batch_size)
 
     def optimizer_step(self, batch: Rollouts, advantages: Tensor, returns: Tensor) -> dict:
-        """One step on one batch; its row for the history.
-
-        Gradients add up over micro-batches. Dividing by the tokens of the whole batch makes their sum the batch's mean.
-        """
+        """Take one step on one batch, with its advantages and returns (B, R); returns its row for the history."""
         tokens = batch.mask.sum()
         totals: dict[str, float] = {}
         self.optimizer.zero_grad()
         for micro in torch.arange(len(batch)).split(self.config.train.minibatch_size or self.batch_size):
             objective, sums = self.losses(batch.rows(micro), advantages[micro], returns[micro])
+            # gradients add up over micro-batches; divided by the tokens of the whole batch, their sum is its mean
             (objective / tokens).backward()
             totals = {name: totals.get(name, 0.0) + value for name, value in sums.items()}
         self.optimizer.step()
         return self.step_done(totals, tokens)
 
     def step_done(self, totals: dict[str, float], tokens: Tensor) -> dict:
-        """Count the step; its row for the history: sums over tokens become means."""
+        """Count the step; returns its row for the history, in which sums over tokens become means."""
         lr = self.scheduler.get_last_lr()[0]
         self.scheduler.step()
         self.step += 1
@@ -135,7 +134,7 @@ class PPOTrainer(Run):
         return {"step": self.step, **means, "lr": lr}
 
     def losses(self, batch: Rollouts, advantages: Tensor, returns: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """The PPO loss of a micro-batch, summed over response tokens, and sums to report."""
+        """The PPO loss of a micro-batch, summed over response tokens, and the sums for the history."""
         method = self.config.method
         logprobs, values, entropy = self.forward_pass(batch)
         policy, ratio, clipped = loss.policy_loss(
@@ -157,7 +156,7 @@ class PPOTrainer(Run):
             return objective, {name: total.item() for name, total in sums.items()}
 
     def forward_pass(self, batch: Rollouts) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, R) log-probabilities and values under the policy as it is now, which learn, and the entropy."""
+        """Log-probabilities and values under the policy as it is now, with gradients, and the entropy: each (B, R)."""
         ids = torch.cat([batch.query, batch.response], dim=1)
         attention = torch.cat([batch.query_mask, batch.mask.long()], dim=1)
         logits, values = self.policy(ids, attention, batch.response.shape[1])
@@ -166,7 +165,7 @@ class PPOTrainer(Run):
         return logprobs, values.float(), loss.entropy(distribution)
 
     def scale(self, scores: Tensor) -> Tensor:
-        """Clip scores to +-cliprange_reward and, where asked, divide by the first round's or the running deviation."""
+        """Clip scores to +-cliprange_reward, and divide by what `scale_reward` says: nothing, `ref_std` or the running std."""
         method = self.config.method
         if method.cliprange_reward:
             scores = scores.clamp(-method.cliprange_reward, method.cliprange_reward)
@@ -189,7 +188,7 @@ class PPOTrainer(Run):
 
 
 def add_moments(moments: tuple, values: Tensor) -> tuple:
-    """(count, mean, sum of squared deviations) with `values` added (Chan et al. 1979)."""
+    """(count, mean, sum of squared deviations) after `values` (N,) are added (Chan et al. 1979)."""
     count, mean, squares = moments
     total = count + len(values)
     delta = values.mean().item() - mean

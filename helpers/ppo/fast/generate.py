@@ -1,7 +1,9 @@
-"""Sampling as `helpers.ppo.sampling` has it, in memory taken once, and remembering what was computed on the way."""
+"""Sampling as in `helpers.ppo.sampling`, with memory that is taken once. What it computes on the way is kept."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +18,13 @@ from helpers.ppo.sampling import choose
 
 @dataclass
 class Sampled:
-    """N responses of R tokens to prompts of Q, and what sampling them computed. Past a response's end all of it is padding."""
+    """N responses of R tokens to prompts of Q, and what sampling them computed; padding after the end of a response."""
 
     tokens: Tensor  # (N, R) token ids
     logprobs: Tensor | None = None  # (N, R) at the sampling temperature, of the whole distribution, nats
     hidden: Tensor | None = None  # (N, R, hidden) the final hidden states that predicted the tokens
     temperature: float = 1.0  # at which they were sampled
-    # (N, Q + R - 1, hidden) what went into the watched block; the last token was never fed
+    # (N, Q + R - 1, hidden) the inputs of the watched block; the last token never went through it
     trunk: Tensor | None = None
 
 
@@ -37,22 +39,24 @@ def sample(
 ) -> Sampled:
     """Continue each prompt until every response has ended, or has `max_new_tokens` tokens.
 
-    Which tokens come out follows from `uniform` alone, numbers in [0, 1) of shape (N, max_new_tokens): the same numbers
-    give the same texts in one process or in several.
+    All chance comes from `uniform`: the same numbers give the same texts, in one process or in several.
 
     Args:
-        query, query_mask: (N, Q) prompts padded on the left, and 1 on their tokens.
+        query, query_mask: prompts (N, Q), padded on the left, and 1 on their tokens.
         settings: some of `sampling.SETTINGS`, as transformers' `generate` names them.
-        watched: a block of the model whose input is kept.
+        uniform: (N, max_new_tokens) numbers in [0, 1).
+        watched: a block of the model; its inputs become `Sampled.trunk`.
     """
     temperature = settings.get("temperature") or 1.0
     eos, pad_id = settings["eos_token_id"], settings["pad_token_id"]
     steps = []
     with inputs_of(watched) as inputs:
+        # take the memory for all keys and values at once
         cache = roomy_cache(model, query.shape[1] + settings["max_new_tokens"])
         mask, ids, place = query_mask, query, positions(query_mask)
         ended = torch.zeros(len(query), dtype=torch.bool, device=query.device)
         for t in range(settings["max_new_tokens"]):
+            # run the newest tokens through the network; at first these are the prompts
             hidden = model.base_model(
                 input_ids=ids,
                 attention_mask=mask,
@@ -60,12 +64,15 @@ def sample(
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state[:, -1]
+            # choose each response's next token; one that has ended gets padding
             logits = head.all_logits(hidden, model.get_output_embeddings()).float()
             probabilities = (logits if temperature == 1.0 else logits / temperature).softmax(-1)
             tokens = choose(probabilities, settings, uniform[:, t], t).masked_fill(ended, pad_id)
-            # over 50,257 words torch's float32 softmax adds up to 1 only within 4e-6, which would be in every KL
+            # keep the token's log-probability. Over 50,257 words torch's float32 softmax adds up to 1 only within 4e-6, which
+            # every KL would contain: divide by the sum
             chosen = probabilities.gather(-1, tokens[:, None]).squeeze(-1) / probabilities.sum(-1)
             steps.append((tokens, chosen.log().masked_fill(ended, 0.0), hidden))
+            # stop where all have ended; else the new tokens go in next
             ended = ended | (tokens == eos)
             if ended.all():
                 break
@@ -76,7 +83,7 @@ def sample(
 
 
 def concatenate(parts: list[Sampled], pad_id: int) -> Sampled:
-    """What was sampled for several parts of one padded batch as one, padded on the right to the longest."""
+    """Several parts of one padded batch as one, padded on the right to the longest."""
     if len(parts) == 1:
         return parts[0]
     joined = {"temperature": parts[0].temperature}
@@ -90,8 +97,8 @@ def concatenate(parts: list[Sampled], pad_id: int) -> Sampled:
 
 
 @contextmanager
-def inputs_of(block: nn.Module | None):
-    """A list of what goes into a block, (B, T, hidden) at each call, while the context is open; empty without a block."""
+def inputs_of(block: nn.Module | None) -> Iterator[list[Tensor]]:
+    """A list that receives the input (B, T, hidden) of each call of `block`, inside the context; empty without a block."""
     inputs: list[Tensor] = []
     if block is None:
         yield inputs
@@ -111,20 +118,24 @@ def roomy_cache(model: PreTrainedModel, length: int) -> DynamicCache:
 
 
 class Room(DynamicLayer):
-    """One layer's keys and values in memory taken once; transformers' own layer copies all of them for each new token."""
+    """One layer's keys and values, whose memory is taken once. transformers' own layer copies all of them for each new token."""
 
     def __init__(self, length: int):
         super().__init__()
         self.length = length
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, heads, T, width) so far, the new ones among them."""
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Add new keys and values (B, heads, new, width); returns all so far (B, heads, T, width). transformers calls this."""
         new = (key_states, value_states)
+        # the first call knows the shapes: take the memory
         if not self.is_initialized:
             self.lazy_initialization(*new)
             self.rooms = [
                 states.new_empty(*states.shape[:2], self.length, states.shape[-1]) for states in new
             ]
+        # write the new ones behind those that are there, and show all without a copy
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
         for room, states in zip(self.rooms, new, strict=True):

@@ -1,14 +1,17 @@
 """PPO's arithmetic with each thing done once.
 
-trainer.py and rollout.py say what is computed; this says how to get the same numbers for less. Held equal by
-tests/test_fast.py. What they do more than once, and where it is saved:
+The plain trainer.py and rollout.py say what is computed; this gets the same numbers for less, and tests/test_fast.py holds
+them equal. The plain files do these things more than once:
 
-- The frozen blocks give the same output for a token however often they run. Sampling has run them: what they gave is
-  kept with the rollouts, and reference and update start from there (`Top`).
-- Sampling has computed the log-probability and the hidden state of every token it took (`FastSampler.remember`).
-- Logits are taken at response tokens only, never at prompts or padding, and not all at once (head.py).
-- Micro-batches are made of rollouts of like length, and cut to the longest (`FastPPOTrainer.micro_batches`).
+- The frozen blocks give the same output for a token however often they run. Sampling has run them: the rollouts keep what
+  they gave, and reference and update start from there (`Top`).
+- Sampling has computed the log-probability and the hidden state of every token (`FastSampler.remember_once`).
+- Only response tokens need logits, not prompts and padding, and not all at once (head.py).
+- Padding costs as much as tokens: a micro-batch has rollouts of like length (`FastPPOTrainer.micro_batches`), and is cut to
+  the longest (`FastRollouts.trimmed`).
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,38 +28,42 @@ from helpers.ppo.rollout import Rollouts
 
 
 class FastPPOTrainer(ParallelPPOTrainer):
-    """`ParallelPPOTrainer` that starts from what its rollouts remember; where nothing is frozen, there is nothing to remember."""
+    """A `ParallelPPOTrainer` whose updates start from what its rollouts remember. If no block is frozen, they remember nothing."""
 
-    def prepare(self, *args) -> None:
+    def prepare(self, *args: Any) -> None:
+        """As `Run.prepare`, after it has chosen the sampler and the fast activation."""
         first = first_unfrozen(self.policy.base_model)
         self.sampler_class = ParallelSampler if first is None else FastSampler
         use_fast_gelu(self.policy)
         super().prepare(*args)
 
     def forward_pass(self, batch: Rollouts) -> tuple[Tensor, Tensor, Tensor]:
-        """As `PPOTrainer.forward_pass`, through the blocks that learn."""
+        """As `PPOTrainer.forward_pass`, through the blocks that learn alone."""
         if not isinstance(batch, FastRollouts):
             return super().forward_pass(batch)
+        # start from what the frozen blocks gave for the tokens, without columns of padding
         top, width = self.sampler.top, batch.mask.shape[1]
         batch = batch.trimmed()
         trunk = torch.cat([batch.query_trunk, batch.response_trunk], dim=1)[:, :-1]
         with self.autocast():
+            # the blocks that learn, then log-probabilities, entropy and values of the response tokens alone
             hidden = top.hidden_states(trunk, batch.query_mask, batch.mask)
             tokens = batch.response[batch.mask.bool()]
             logprobs, entropy = head.learnable(hidden, top.head, tokens, self.sampler.temperature)
             values = self.policy.v_head(hidden).squeeze(-1).float()
+        # back to one number for each place of the batch
         return tuple(widen(spread(x, batch.mask), width) for x in (logprobs, values, entropy))
 
     def micro_batches(self, batch: Rollouts, rows: int) -> tuple[Tensor, ...]:
-        """Rows of like length together, so that little padding is computed."""
+        """The rows of each micro-batch; rows of like length are together, so that there is little padding."""
         lengths = batch.query_mask.sum(1) + batch.mask.sum(1)
         return lengths.argsort(stable=True).split(rows)
 
 
 def use_fast_gelu(policy: Policy) -> None:
-    """GPT-2's activation as one operation of torch; transformers' `gelu_new` is the same formula in eight.
+    """Replace GPT-2's activation by one operation of torch; transformers' `gelu_new` is the same formula in eight.
 
-    A saved model says so in its configuration, and gives the same logits to the last bit when it is loaded.
+    The configuration of a saved model names the new one, so that a loaded model gives the same logits to the last bit.
     """
     for module in policy.modules():
         for name, child in module.named_children():

@@ -1,23 +1,28 @@
 """When memory runs out: say so, halve, go on."""
 
 import warnings
+from collections.abc import Callable
+from typing import TypeVar
 
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from helpers.errors import CourseError
 
+Result = TypeVar("Result")
+
 
 class Fitting:
     """How many rows go through the model at once: as many as asked for, until memory runs out.
 
-    `rows` is halved each time it does, and stays so. What is computed stays the same, since gradients add up over parts.
+    `rows` is then halved and stays so. The numbers stay the same but for rounding, because gradients add up over parts.
+    `what` and `setting` name the phase and its field in the warning; `halves=False` makes it an error instead.
     """
 
     def __init__(self, rows: int, what: str, setting: str, halves: bool = True):
         self.rows, self.what, self.setting, self.halves = rows, what, setting, halves
 
-    def run(self, work):
-        """`work(rows)`, again with half the rows where it ran out of memory.
+    def run(self, work: Callable[[int], Result]) -> Result:
+        """The result of `work(rows)`, which is called again with half the rows when it runs out of memory.
 
         Raises:
             CourseError: not even one row fits, or this may not halve.

@@ -1,11 +1,11 @@
 """Several processes, one run: what `accelerate launch` starts, one process a GPU.
 
-Data parallel. Every process holds the whole model, samples and scores its share of each chunk, and sends what it got to all
-the others; it learns from its share of each batch, and the gradients are added up before the optimizer steps. Everything
-else (advantages, whitening, means, KL, the history, the next prompts) each process computes by itself from the same
-numbers. So a run of P processes is that of one process with P times the batch, the chunk and the rollouts.
+This is data parallel. Every process holds the whole model, samples and scores its share of each chunk, and sends the result
+to all others. It learns from its share of each batch, and the gradients are added up before the optimizer steps. Each
+process computes everything else by itself from the same numbers: advantages, whitening, means, KL, the history, the next
+prompts. So a run of P processes is that of one process with P times the batch, the chunk and the rollouts.
 
-Not DistributedDataParallel: it adds up gradients where a model's `forward` is called, and PPO calls other methods.
+DistributedDataParallel would not do: it adds up gradients where a model's `forward` is called, and PPO calls other methods.
 
 In one process every function here does nothing, or the plain thing.
 """
@@ -14,7 +14,9 @@ import atexit
 import os
 import random
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +24,8 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 
 from helpers.errors import CourseError
+
+Result = TypeVar("Result")
 
 _told_to_shard = False
 
@@ -34,10 +38,10 @@ def told_to_shard() -> bool:
 def take_over_sharding() -> None:
     """Take the order to shard out of the environment, before an Accelerator or a model reads it.
 
-    accelerate would wrap the whole model, of which PPO calls parts.
+    accelerate would wrap the whole model, but PPO calls parts of it.
 
     Raises:
-        CourseError: it was told to shard in a way that is not known here.
+        CourseError: the order is for a way of sharding that is not known here.
     """
     global _told_to_shard
     if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
@@ -61,14 +65,14 @@ def precision() -> str:
 
 
 def state() -> PartialState:
-    """What accelerate knows of the processes. PartialState by itself overlooks ACCELERATE_USE_CPU, and processes on a CPU."""
+    """accelerate's state of the processes. PartialState by itself overlooks ACCELERATE_USE_CPU, and processes on a CPU."""
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or (several and not torch.accelerator.is_available())
     return PartialState(cpu=on_cpu)
 
 
 def count() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return state().num_processes
 
 
@@ -83,17 +87,17 @@ def is_main() -> bool:
 
 
 def shard(rows: int) -> slice:
-    """Which of `rows` rows are this process's: neighbours, so that the shares in the order of the processes are all rows."""
+    """This process's share of `rows` rows. The shares in the order of the processes are all rows in their order."""
     number, processes = state().process_index, count()
     return slice(rows * number // processes, rows * (number + 1) // processes)
 
 
-def gather(work) -> list:
-    """What `work()` returns in each process, in their order. All call this; it also makes them wait for each other.
+def gather(work: Callable[[], Result]) -> list[Result]:
+    """The results of `work()` in all processes, in their order. All call this, and wait for each other.
 
     Raises:
-        CourseError: in every process, where one fails; left waiting for it, the others would never end. The process
-            that failed raises what it met.
+        CourseError: `work` fails in one of them; else the others would wait for it for ever. The process that failed raises
+            its own error.
     """
     if count() == 1:
         return [work()]
@@ -111,8 +115,8 @@ def gather(work) -> list:
     return [result for result, _ in parts]
 
 
-def on_main(work):
-    """What `work()` returns in the main process, in all of them; errors as `gather` has them."""
+def on_main(work: Callable[[], Result]) -> Result:
+    """The result of `work()`, which only the main process calls. All get it; errors are those of `gather`."""
     return gather(lambda: work() if is_main() else None)[0]
 
 
@@ -127,14 +131,14 @@ def add_up(tensors: list[torch.Tensor]) -> None:
 
 
 def total(sums: dict[str, float]) -> dict[str, float]:
-    """Each number added up over the processes."""
+    """The sum of each number over the processes."""
     values = torch.tensor(list(sums.values()), device=device())
     add_up([values])
     return sums if count() == 1 else dict(zip(sums, values.tolist(), strict=True))
 
 
 def any_of(flag: bool) -> bool:
-    """Whether `flag` is true in some process."""
+    """Whether `flag` is true in at least one process."""
     if count() == 1:
         return flag
     votes = torch.tensor([float(flag)], device=device())
@@ -143,7 +147,7 @@ def any_of(flag: bool) -> bool:
 
 
 def share_random_state() -> None:
-    """Go on drawing as the main process does. A reward function may have drawn more numbers in one process than in another."""
+    """Set all random states to the main process's. A reward function may have drawn more numbers in one than in another."""
     if count() == 1:
         return
     states = [(random.getstate(), np.random.get_state(), torch.get_rng_state())]
@@ -155,8 +159,8 @@ def share_random_state() -> None:
 
 
 @contextmanager
-def own_random_numbers():
-    """Inside, torch draws other numbers in each process, and afterwards the same again in all."""
+def own_random_numbers() -> Iterator[None]:
+    """Inside the context, torch draws other numbers in each process; afterwards it draws the same in all again."""
     if count() == 1:
         yield
         return
@@ -167,11 +171,11 @@ def own_random_numbers():
 
 
 def check_launch() -> None:
-    """Before an Accelerator is made: refuse what would train something else than it says.
+    """Refuse a launch that would train something else than it says. Call this before an Accelerator is made.
 
     Raises:
-        CourseError: the model is to be sharded in a way that is not ZeRO-2 by FSDP, or processes that were started together
-            would not know of each other, each train by itself and write over the others.
+        CourseError: the launch shards in another way than ZeRO-2 by FSDP, or starts processes that would not know of each
+            other: each would train by itself and write over the others.
     """
     take_over_sharding()
     for kind in ("DEEPSPEED", "MEGATRON_LM"):
@@ -201,10 +205,10 @@ def check_launch() -> None:
 
 
 def join(accelerator: Accelerator) -> None:
-    """After an Accelerator is made: see that the processes part in good order at exit.
+    """Make the processes part in good order at exit. Call this after an Accelerator is made.
 
     Raises:
-        CourseError: accelerate is to accumulate gradients, which here would only make them smaller.
+        CourseError: accelerate is told to accumulate gradients, which here would only make them smaller.
     """
     if accelerator.gradient_accumulation_steps != 1:
         raise CourseError(
@@ -216,10 +220,10 @@ def join(accelerator: Accelerator) -> None:
 
 
 def leave() -> None:
-    """Part from the other processes, else gloo may abort when another process ends first.
+    """Part from the other processes; else gloo may abort when another process ends first.
 
-    Not at once: gloo's threads need the interpreter to let go of the last tensors that were sent, and abort where it has gone
-    (github.com/pytorch/pytorch/pull/179291). FSDP keeps them alive beyond the end of their group.
+    It waits a moment, because gloo's threads need the interpreter to let go of the last tensors that were sent, and abort if
+    it has gone (github.com/pytorch/pytorch/pull/179291). FSDP keeps these tensors alive beyond the end of their group.
     """
     time.sleep(0.2)
     state().destroy_process_group()

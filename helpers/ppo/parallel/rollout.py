@@ -1,18 +1,31 @@
 """Sampling in several processes: each samples and scores its share, and all have all of it."""
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
+from helpers.ppo.config import TRLConfig
 from helpers.ppo.parallel import processes
 from helpers.ppo.parallel.memory import Fitting
+from helpers.ppo.policy import Policy
 from helpers.ppo.prompts import PromptSet, widen
 from helpers.ppo.rollout import Rollouts, Sampler, concatenate
+from helpers.rewards import RewardFn
 
 
 class ParallelSampler(Sampler):
     """A sampler that shares the work with other processes, and takes fewer rows at a time where memory runs out."""
 
-    def __init__(self, policy, tokenizer, reward_fn, config, stop_sequences, accelerator):
+    def __init__(
+        self,
+        policy: Policy,
+        tokenizer: PreTrainedTokenizerBase,
+        reward_fn: RewardFn,
+        config: TRLConfig,
+        stop_sequences: list[str],
+        accelerator: Accelerator,
+    ):
         super().__init__(policy, tokenizer, reward_fn, config, stop_sequences, accelerator.device)
         self.autocast = accelerator.autocast
         self.sampling = Fitting(config.method.chunk_size, "sampling", "method.chunk_size")
@@ -22,7 +35,7 @@ class ParallelSampler(Sampler):
     def rollouts(
         self, prompts: PromptSet, indices: list[int], evaluation: bool = False
     ) -> tuple[Rollouts, dict]:
-        """As `Sampler.rollouts`; whoever holds every rollout can whiten, permute and average as one process does.
+        """As `Sampler.rollouts`; every process gets all rollouts, so it whitens, permutes and averages as one process does.
 
         A round of rollouts is fewer bytes than the gradients of one step (GPT-2, 128 rollouts of 48 tokens: 20 MB and 60 MB).
         """
@@ -35,27 +48,30 @@ class ParallelSampler(Sampler):
         merged = {name: [text for each in texts for text in each[name]] for name in texts[0]}
         return concatenate([part.to(self.device) for part in rollouts]), merged
 
-    def share_of_rollouts(self, prompts: PromptSet, indices: list[int], evaluation: bool):
-        """This process's rollouts and their texts; None where there are fewer prompts than processes."""
+    def share_of_rollouts(
+        self, prompts: PromptSet, indices: list[int], evaluation: bool
+    ) -> tuple[Rollouts, dict] | None:
+        """This process's rollouts and their texts; None if it has no prompts, of which there may be fewer than processes."""
         if not indices:
             return None
         rollouts, texts = super().rollouts(prompts, indices, evaluation)
         if processes.count() > 1:
-            rollouts = rollouts.to(
-                "cpu"
-            )  # a tensor that is sent remembers its GPU, which is another process's
+            # a tensor that is sent remembers its GPU, which is another process's
+            rollouts = rollouts.to("cpu")
         return rollouts, texts
 
     def sample(self, query: Tensor, query_mask: Tensor, settings: dict) -> Tensor:
-        """As `Sampler.sample`. Numbers are drawn for the prompts of all processes, the same in each."""
+        """As `Sampler.sample`. Each process draws the same numbers for the prompts of all, and uses its share."""
         uniform = torch.rand(self.whole, settings["max_new_tokens"])[self.share].to(self.device)
         with self.autocast():
             return self.sampling.run(
                 lambda count: self.sample_in_parts(query, query_mask, settings, uniform, count)
             )
 
-    def sample_in_parts(self, query, query_mask, settings: dict, uniform, count: int) -> Tensor:
-        """(N, R) token ids, `count` prompts at a time."""
+    def sample_in_parts(
+        self, query: Tensor, query_mask: Tensor, settings: dict, uniform: Tensor, count: int
+    ) -> Tensor:
+        """Token ids (N, R), sampled for `count` prompts at a time."""
         parts = [
             self.continued(query[rows], query_mask[rows], settings, uniform[rows])
             for rows in torch.arange(len(query)).split(count)
@@ -64,12 +80,12 @@ class ParallelSampler(Sampler):
         return torch.cat([widen(part, width, value=self.tokenizer.pad_token_id) for part in parts])
 
     def continued(self, query: Tensor, query_mask: Tensor, settings: dict, uniform: Tensor) -> Tensor:
-        """As `Sampler.continued`; transformers draws other numbers in each process."""
+        """As `Sampler.continued`. If transformers samples, it draws other numbers in each process."""
         with processes.own_random_numbers():
             return super().continued(query, query_mask, settings, uniform)
 
     def remember(self, *tensors: Tensor) -> Rollouts:
-        """As `Sampler.remember`, in as many parts as memory asks for."""
+        """As `Sampler.remember`, with fewer rows at a time if memory runs out."""
 
         def at_once(rows: int) -> Rollouts:
             self.rows_at_once = rows
@@ -79,4 +95,5 @@ class ParallelSampler(Sampler):
         return self.passing.run(at_once)
 
     def remember_once(self, *tensors: Tensor) -> Rollouts:
+        """`Sampler.remember` itself; a subclass may do it in another way."""
         return super().remember(*tensors)

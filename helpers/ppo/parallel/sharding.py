@@ -1,13 +1,14 @@
 """ZeRO-2 over the processes of a run, by torch's FSDP: gradients and Adam's memory are split, the weights are not.
 
-For each weight that learns Adam keeps two numbers, and its gradient is a third. Of P processes each needs them for 1/P of the
+Adam keeps two numbers for each weight that learns, and its gradient is a third. Each of P processes needs them for 1/P of the
 weights alone, if all send each other the weights they have stepped (Rajbhandari et al. 2019, arxiv.org/abs/1910.02054, sec. 5).
 FSDP keeps that part of the weights a second time: 16/P bytes for each weight in place of 12.
 
 Between steps every process has the whole model: sampling runs it once for each new token, and no two processes write texts
-of the same length. Only blocks of which everything learns are split; norms, value head and embeddings stay whole.
+of the same length. Only blocks that learn as a whole are split; norms, value head and embeddings stay whole.
 """
 
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -21,10 +22,10 @@ from helpers.ppo.policy import Policy, decoder_blocks
 
 
 def split(policy: Policy) -> list[nn.Module]:
-    """The blocks of which everything learns, now in shards (`gather` makes them whole); none in a single process.
+    """Split the blocks that learn as a whole, and return them; none in a single process. `gather` makes them whole.
 
     Raises:
-        CourseError: no block learns as a whole, or precision is float16, whose loss scaling knows no shards.
+        CourseError: no block learns as a whole, or the precision is float16, whose loss scaling knows no shards.
     """
     if processes.count() == 1:
         return []
@@ -48,17 +49,17 @@ def split(policy: Policy) -> list[nn.Module]:
     return blocks
 
 
-def gather(blocks: list[nn.Module]) -> None:
-    """Make the blocks whole in every process; all call this."""
+def gather(blocks: Sequence[nn.Module]) -> None:
+    """Make the blocks whole in every process. All processes call this."""
     for block in blocks:
         block.unshard()
 
 
 @contextmanager
-def in_shards(blocks: list[nn.Module]):
-    """Inside, parameters are this process's shards, as the optimizer has them; afterwards all processes have all of them again.
+def in_shards(blocks: Sequence[nn.Module]) -> Iterator[None]:
+    """Inside the context, parameters are this process's shards, as the optimizer has them; afterwards the blocks are whole again.
 
-    Not after an error: the other processes may be elsewhere, and would never join in.
+    They stay split after an error: the other processes may be elsewhere, and would never join in.
     """
     for block in blocks:
         block.reshard()
@@ -67,10 +68,10 @@ def in_shards(blocks: list[nn.Module]):
 
 
 def one_by_one(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Have it step its tensors one by one: on a GPU torch takes many at once, where shards and whole tensors do not mix.
+    """Make the optimizer step its tensors one by one. On a GPU torch takes many at once, but shards and whole tensors do not mix.
 
     Raises:
-        CourseError: it was asked for the fused kind, which takes them at once too.
+        CourseError: optimizer.kwargs asks for the fused kind, which takes them at once too.
     """
     if any(group.get("fused") for group in optimizer.param_groups):
         raise CourseError("optimizer.kwargs has fused=True, which cannot be had with configs/zero2.yaml")
@@ -84,17 +85,17 @@ def one_by_one(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
 
 
 def is_split(tensor: Tensor) -> bool:
-    """Whether this process has a part of it."""
+    """Whether this process has only a part of the tensor."""
     return isinstance(tensor, DTensor)
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor that may be split; every process calls this."""
+    """All of a tensor that may be split. Every process calls this."""
     return tensor.full_tensor() if is_split(tensor) else tensor
 
 
 def like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """This process's shard of a tensor, if `parameter` is split and has the same shape; each process has all of it."""
+    """This process's shard of a whole tensor if `parameter` is split and has its shape; else the tensor as it is."""
     if not is_split(parameter) or tensor.shape != parameter.shape:
         return tensor
     tensor = tensor.to(parameter.device)

@@ -1,5 +1,7 @@
 """The plain trainer in several processes, in half precision, and where memory runs out."""
 
+from collections.abc import Sequence
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -7,37 +9,40 @@ from accelerate.utils import DataLoaderConfiguration
 from torch import Tensor
 
 from helpers.errors import CourseError
-from helpers.ppo.config import check
+from helpers.ppo.config import TRLConfig, check
 from helpers.ppo.load import load_policy, load_tokenizer, make_scheduler
 from helpers.ppo.parallel import processes, sharding
 from helpers.ppo.parallel.memory import Fitting
 from helpers.ppo.parallel.rollout import ParallelSampler
 from helpers.ppo.policy import Policy
+from helpers.ppo.prompts import Prompts
 from helpers.ppo.rollout import Rollouts
+from helpers.ppo.run import Listener
 from helpers.ppo.trainer import PPOTrainer
+from helpers.rewards import MetricFn, RewardFn
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class ParallelPPOTrainer(PPOTrainer):
-    """`PPOTrainer`, of which `accelerate launch` may start several, at the precision it is told.
+    """A `PPOTrainer` for one or several processes, which `accelerate launch` starts, at the precision that it sets.
 
     Every process has all rollouts of a round, computes advantages as one process would, and learns from its share of each
-    batch; the gradients are added up.
+    batch. The gradients are added up.
     """
 
     sampler_class = ParallelSampler
 
     def __init__(
         self,
-        config,
-        reward_fn,
-        prompts,
-        eval_prompts,
-        metric_fn=None,
-        stop_sequences=(),
-        listeners=(),
-        minutes=None,
+        config: TRLConfig,
+        reward_fn: RewardFn,
+        prompts: Prompts | None,
+        eval_prompts: Prompts | None,
+        metric_fn: MetricFn | None = None,
+        stop_sequences: Sequence[str] | None = (),
+        listeners: Sequence[Listener] = (),
+        minutes: float | None = None,
     ):
         check(config)
         self.begin(config)
@@ -72,19 +77,21 @@ class ParallelPPOTrainer(PPOTrainer):
         self.prepare(reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners, minutes)
 
     def learn(self) -> None:
+        """As `PPOTrainer.learn`; afterwards all weights are in float32."""
         try:
             super().learn()
         finally:
             # `trainer.model` is a reader's to call, without autocast
             store_frozen_in(self.policy, torch.float32)
 
-    def make_sampler(self, reward_fn, stop_sequences: list[str]) -> ParallelSampler:
+    def make_sampler(self, reward_fn: RewardFn, stop_sequences: list[str]) -> ParallelSampler:
+        """As `Run.make_sampler`, of the class `sampler_class`."""
         return self.sampler_class(
             self.policy, self.tokenizer, reward_fn, self.config, stop_sequences, self.accelerator
         )
 
     def optimizer_step(self, batch: Rollouts, advantages: Tensor, returns: Tensor) -> dict:
-        """As `PPOTrainer.optimizer_step`, each process from its share of the batch."""
+        """As `PPOTrainer.optimizer_step`. Each process has its share of the batch, and all take the same step."""
         tokens = batch.mask.sum()
         share = processes.shard(len(batch))
         own = (batch.rows(share), advantages[share], returns[share])
@@ -95,8 +102,10 @@ class ParallelPPOTrainer(PPOTrainer):
             self.optimizer.step()
         return self.step_done(totals, tokens)
 
-    def gradients(self, batch: Rollouts, advantages, returns, tokens, rows: int) -> dict[str, float]:
-        """The gradients of the loss divided by `tokens`, added up over micro-batches of `rows`; sums to report."""
+    def gradients(
+        self, batch: Rollouts, advantages: Tensor, returns: Tensor, tokens: Tensor, rows: int
+    ) -> dict[str, float]:
+        """Add up the gradients of the loss divided by `tokens`, over micro-batches of `rows`; returns the sums for the history."""
         self.optimizer.zero_grad()
         totals: dict[str, float] = {}
         for micro in self.micro_batches(batch, rows):
@@ -110,12 +119,13 @@ class ParallelPPOTrainer(PPOTrainer):
         return torch.arange(len(batch)).split(rows)
 
     def forward_pass(self, batch: Rollouts) -> tuple[Tensor, Tensor, Tensor]:
+        """As `PPOTrainer.forward_pass`, in the precision of the run."""
         with self.autocast():
             return super().forward_pass(batch)
 
 
 def store_frozen_in(policy: Policy, dtype: torch.dtype) -> None:
-    """Keep what policy and reference share in half precision; what learns, and what it started as, stay in float32."""
+    """Store in `dtype` what policy and reference share. What learns, and what it started as, stay in float32."""
     for parameter in policy.base_model.parameters():
         if not parameter.requires_grad:
             parameter.data = parameter.data.to(dtype)

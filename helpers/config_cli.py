@@ -1,0 +1,103 @@
+"""A configuration that explains itself: `python -m helpers config > ppo.yaml`."""
+
+import json
+import os
+from pathlib import Path
+
+import yaml
+
+from helpers import course
+from helpers.ppo.config import TRLConfig, default_ppo_config
+from helpers.ppo.fields import SECTIONS, WORDS
+
+HEAD = """\
+# What notebook 06 trains with at {scale} scale, and what each setting does. Train with it, changed as you like:
+#
+#   python -m helpers config --scale {scale} > ppo.yaml
+#   python -m helpers train --config ppo.yaml --prompts FILE --reward MODEL
+"""
+
+WIDTHS = {
+    "tiny": 112,
+    "full": 768,
+}  # of the hidden states of the two models, on which the learning rate depends
+
+
+def main(scale: str | None = None) -> None:
+    """Print the configuration of notebook 06 at this scale ("tiny" or "full"), or at the one that the course chooses.
+
+    Raises:
+        CourseError: the settings RLHF_SCALE and RLHF_ASSETS name no scale that can be had.
+    """
+    scale = scale or course.choose_scale()[0]
+    print(f"{HEAD.format(scale=scale)}\n{explained(notebook_config(scale))}", end="")
+
+
+def notebook_config(scale: str) -> TRLConfig:
+    """The configuration of notebook 06, but with checkpoints in a folder of their own, so that none of its are replaced."""
+    tiny = scale == "tiny"
+    lr = (25 if tiny else 8) / WIDTHS[scale] ** 2
+    model = model_path(scale)
+    config = default_ppo_config().evolve(
+        model=dict(model_path=model, num_layers_unfrozen=2),
+        tokenizer=dict(tokenizer_path=model),
+        train=dict(
+            total_steps=160 if tiny else 400,
+            seq_length=128,
+            eval_interval=40,
+            checkpoint_interval=80,
+            checkpoint_dir=from_here(course.results() / scale / "train" / "checkpoints"),
+            minibatch_size=32 if tiny or course.has_gpu() else 4,
+            seed=2,
+        ),
+        optimizer=dict(kwargs=dict(lr=lr)),
+        scheduler=dict(kwargs=dict(eta_min=lr)),
+        method=dict(init_kl_coef=0.02, ppo_epochs=2, gen_kwargs=dict(max_new_tokens=24)),
+    )
+    return TRLConfig.from_dict(json.loads(str(config)))  # YAML has lists, no tuples
+
+
+def model_path(scale: str) -> str:
+    """GPT-2 as it writes reviews: its folder, or its name on the hub, from which nothing is fetched yet."""
+    if scale == "full" and not os.environ.get("RLHF_ASSETS"):
+        return course.MODELS["gpt2-imdb"]
+    assets = course.from_root(os.environ["RLHF_ASSETS"]) if scale == "full" else None
+    return from_here(Path(course.find_model("gpt2-imdb", scale, assets)))
+
+
+def from_here(path: Path) -> str:
+    """A path that holds in the current folder: relative where it lies inside, else absolute."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def explained(config: TRLConfig) -> str:
+    """The whole configuration as YAML, with the words of fields.py above each key."""
+    lines = []
+    for name, values in config.to_dict().items():
+        section = SECTIONS[name]
+        summary = section.__doc__.split("\n\n")[0]
+        lines += ["", *comment(summary, ""), f"{name}:"]
+        for key, value in values.items():
+            lines += ["", *comment(WORDS[section.__name__][key], "  ")]
+            lines += [f"  {line}" for line in to_yaml({key: value})]
+    return "\n".join(lines[1:]) + "\n"
+
+
+def comment(words: str, indent: str) -> list[str]:
+    """The lines of a text as comments."""
+    return [f"{indent}# {line}".rstrip() for line in words.splitlines()]
+
+
+class Writer(yaml.SafeDumper):
+    """YAML with a line for each key, and a list in one line."""
+
+
+Writer.add_representer(
+    list, lambda writer, values: writer.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=True)
+)
+
+
+def to_yaml(values: dict) -> list[str]:
+    """The lines of a table in YAML, in its own order, ASCII only, since trlX reads files in the system's encoding."""
+    text = yaml.dump(values, Dumper=Writer, sort_keys=False, width=1_000_000, default_flow_style=False)
+    return text.splitlines()
