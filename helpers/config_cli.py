@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from helpers import course
+from helpers import assets, course
 from helpers.ppo.config import TRLConfig, default_ppo_config
 from helpers.ppo.fields import SECTIONS, WORDS
 
@@ -60,9 +60,9 @@ def notebook_config(scale: str) -> TRLConfig:
 def model_path(scale: str) -> str:
     """GPT-2 as it writes reviews: its folder, or its name on the hub, from which nothing is fetched yet."""
     if scale == "full" and not os.environ.get("RLHF_ASSETS"):
-        return course.MODELS["gpt2-imdb"]
-    assets = course.from_root(os.environ["RLHF_ASSETS"]) if scale == "full" else None
-    return from_here(Path(course.find_model("gpt2-imdb", scale, assets)))
+        return assets.MODELS["gpt2-imdb"]
+    folder = course.from_root(os.environ["RLHF_ASSETS"]) if scale == "full" else None
+    return from_here(Path(assets.find_model("gpt2-imdb", scale, folder)))
 
 
 def from_here(path: Path) -> str:

@@ -12,10 +12,11 @@ import yaml
 from common import ROOT, TRLX_COMMAND
 from ppo_run import PROMPTS
 
-from helpers import config_cli, course, engine, trlx_install
+from helpers import config_cli, course, engine
 from helpers.engine import TRLConfig, default_ppo_config
 from helpers.ppo.config import check
 from helpers.ppo.fields import SECTIONS, WORDS
+from helpers.real_trlx import install
 from helpers.tiny import TINY
 
 FIELDS = [(name, f.name) for name, section in SECTIONS.items() for f in fields(section)]
@@ -142,11 +143,11 @@ def test_a_folder_of_assets_is_named(monkeypatch, tmp_path):
     assert config_cli.notebook_config("tiny").model.model_path.endswith("gpt2-reviews")
 
 
-@pytest.mark.skipif(not trlx_install.installed(), reason=f"trlX is not installed here: {TRLX_COMMAND}")
+@pytest.mark.skipif(not install.installed(), reason=f"trlX is not installed here: {TRLX_COMMAND}")
 def test_trlx_loads_the_file(printed):
-    from helpers import trlx_bridge
+    from helpers.real_trlx.train import TrlxConfig
 
-    theirs = trlx_bridge.TrlxConfig.load_yaml(str(printed[1]))
+    theirs = TrlxConfig.load_yaml(str(printed[1]))
     assert theirs.to_dict() == TRLConfig.load_yaml(printed[1]).to_dict()
 
 
