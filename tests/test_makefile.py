@@ -29,7 +29,7 @@ case "$1 $2" in
              [ ! -e fail ] || exit 1
              mkdir -p "$3/bin" && cp "$0" "$3/bin/python";;
   "-m pip") [ ! -e read ] || read answer || echo "nobody to ask"
-            [ ! -e sleep ] || {{ echo Collecting torch; sleep 1000; }}
+            [ ! -e sleep ] || {{ echo Collecting torch of a long name and a longer one; sleep 1000; }}
             echo "pip${{PIP_TARGET:+ into $PIP_TARGET}}" >> calls
             for line in $(seq 1 50); do echo "pip says $line"; done
             [ ! -e pip-fails ] || {{ printf 'no such package \\033[31m\\n' >&2; exit 3; }};;
@@ -71,7 +71,13 @@ def make(folder):
     def call(*arguments, **env):
         env = nobodys() | env
         return subprocess.run(
-            ["make", *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=60
+            ["make", *arguments],
+            cwd=folder,
+            env=env,
+            input="an answer\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
 
     return call
