@@ -71,7 +71,7 @@ publish: $(READY)  ## REPO=owner/name [BRANCH=main]: write where the course live
 	@$(VENV) -m helpers publish --branch="$$BRANCH" -- "$$REPO"
 
 tiny: $(READY)  ## build the embedded models again
-	@$(VENV) -m helpers.tiny.build
+	@$(VENV) -m helpers.maintain.build_tiny
 
 clean:  ## remove the environments that make made, and caches; results in out/ stay
 	@for folder in .venv .venv-widgets .venv-classic; do \

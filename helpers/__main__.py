@@ -1,20 +1,14 @@
 """The course from the command line: `python -m helpers --help`."""
 
 import argparse
-import errno
 import os
 import sys
 import time
 from pathlib import Path
 
 from helpers import course, files
-from helpers.errors import CourseError, chain
+from helpers.errors import CourseError
 from helpers.terminal import printable
-
-REVIEWS_PART = "imdb/plain_text"
-
-# errors of the machine, which say nothing about the file
-NOT_ITS_OWN = {errno.ENOMEM, errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -91,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     command(
         record,
         "record",
-        "Train the runs that notebook 06's KL lab and notebook 08's Goodhart curves show, and store them.",
+        "Train the runs that notebook 06's KL lab and notebook 09's Goodhart curves show, and store them.",
     )
     add = command(
         prefetch, "prefetch", "Fill a folder that stands in for the hub (RLHF_ASSETS)."
@@ -112,7 +106,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def doctor(args) -> int:
-    checks = course.environment()
+    from helpers.doctor import environment
+
+    checks = environment()
     rows = [("OK" if check.ok else "FAIL", check.name, check.found, check.advice) for check in checks]
     print_table(rows)
     failed = sum(not check.ok for check in checks)
@@ -143,7 +139,7 @@ def run(args) -> None:
     if lacking:
         raise CourseError(
             f"All notebooks ran, but left no {', '.join(lacking)} in {here.show_path(here.out / 'result.json')}: the last "
-            "cells of 06_train.ipynb and 08_human_feedback.ipynb save them with here.save_result(...)."
+            "cells of 06_train.ipynb and 09_human_feedback.ipynb save them with here.save_result(...)."
         )
     print()
     print_table(
@@ -176,7 +172,8 @@ def train(args) -> None:
 
 
 def bench(args) -> None:
-    from helpers import bench, seeds
+    from helpers.maintain.bench import compare as bench
+    from helpers.maintain.bench import seeds
 
     if args.seeds:
         seeds.main(args.seeds)
@@ -185,20 +182,26 @@ def bench(args) -> None:
 
 
 def record(args) -> None:
-    from helpers import record
+    from helpers.maintain import record
 
     record.main()
 
 
-def store(args) -> None:
-    from helpers import notebooks
+def prefetch(args) -> None:
+    from helpers import assets
 
-    for path in notebooks.store_outputs(args.names):
+    assets.prefetch(args.folder)
+
+
+def store(args) -> None:
+    from helpers.maintain import stored_outputs
+
+    for path in stored_outputs.store_outputs(args.names):
         print(f"stored outputs in {path.relative_to(course.ROOT)}")
 
 
 def publish(args) -> None:
-    from helpers import publish
+    from helpers.maintain import publish
 
     if not args.unpublish and not args.repository:
         raise CourseError("Which repository? make publish REPO=owner/name")
@@ -208,99 +211,6 @@ def publish(args) -> None:
         print(f"stamped {path.relative_to(course.ROOT)}")
     if not changed:
         print("everything was stamped so already")
-
-
-def prefetch(args) -> None:
-    """Fill an assets folder. Each part appears whole or not at all, so this can be stopped and run again."""
-    course.send_nothing_home()
-    course.quiet()
-    folder = args.folder.expanduser().absolute()
-    for name, hub_id in [*course.MODELS.items(), (REVIEWS_PART, course.REVIEWS)]:
-        if is_there(folder, name):
-            print(f"{name}: already there", flush=True)
-            continue
-        files.check_folder(folder / name)
-        if not course.hub_answers() and not course.all_cached():
-            raise CourseError(
-                f"{name} has to come from huggingface.co, which does not answer. Run this where it does."
-            )
-        print(f"{name}: fetching {hub_id} at {course.REVISIONS[hub_id]} ...", flush=True)
-        fetch_part(folder / name, name, hub_id)
-    course.check_assets(folder)
-    print(f"\nComplete. To use it at full scale: RLHF_ASSETS={folder} make course")
-
-
-def is_there(folder: Path, name: str) -> bool:
-    """Whether a part is complete and can be loaded. What is damaged is renamed: it may be somebody's all the same.
-
-    Raises:
-        CourseError: it could not be loaded for a reason that is not its own, such as a package or memory that is lacking.
-    """
-    place = folder / name
-    if any(part.startswith(f"{name}/") for part in course.missing_parts(folder)):
-        return False
-    try:
-        load_part(name, str(place))
-    except Exception as error:  # the libraries have many kinds for what is damaged, and few for the rest
-        if any(
-            isinstance(cause, (ImportError, MemoryError))
-            or getattr(cause, "errno", None) in NOT_ITS_OWN
-            or "memory" in str(cause).lower()
-            for cause in chain(error)
-        ):
-            raise CourseError(
-                f"{place} could not be loaded, and may be whole: {files.reason(error)}. It is as it was."
-            ) from error
-        aside = files.set_aside(place, "damaged")
-        print(f"{name}: could not be loaded ({files.reason(error)}). It is {aside} now.", flush=True)
-        return False
-    return True
-
-
-def fetch_part(target: Path, name: str, hub_id: str) -> None:
-    """Fetch one part into its place; files of other names that are there stay.
-
-    Raises:
-        CourseError: it could not be fetched, or not be written.
-    """
-    try:
-        pieces = load_part(name, hub_id)
-    except Exception as error:  # the hub's client raises many kinds
-        raise CourseError(
-            f"{name} could not be fetched from huggingface.co ({hub_id}): {files.reason(error)}\n"
-            "The parts fetched so far are kept: run the same command again where there is a network."
-        ) from error
-
-    def write(place: Path) -> None:
-        for kind, piece in pieces.items():
-            if hasattr(piece, "to_parquet"):
-                piece.to_parquet(place / Path(course.REVIEW_FILES[kind]).name)
-            else:
-                piece.save_pretrained(place)
-
-    files.write_folder(target, write)
-
-
-def load_part(name: str, source: str) -> dict:
-    """A model and its tokenizer, or the reviews' two splits, from the hub or a folder; nothing in it is run."""
-    import datasets
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
-
-    from helpers import weights
-
-    if name == REVIEWS_PART:
-        revision = None if Path(source).is_dir() else course.REVISIONS[source]
-        return {
-            split: datasets.load_dataset(source, split=split, revision=revision)
-            for split in course.REVIEW_FILES
-        }
-    if not Path(source).is_dir():
-        source = course.fetch_model(source)
-    head = AutoModelForSequenceClassification if name == "distilbert-imdb" else AutoModelForCausalLM
-    return {
-        "model": weights.load_model(head, source, "the model", dtype="auto"),
-        "tokenizer": weights.load_tokenizer(source, "the tokenizer"),
-    }
 
 
 def print_table(rows: list[tuple[str, ...]]) -> None:

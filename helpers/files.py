@@ -254,6 +254,8 @@ def locked(path: Path, beside: bool = True, seconds: float = 60):
 
     The lock file lies beside it and stays; else among the temporary files, where it holds for one user of one machine.
 
+    Yields:
+        Whether the lock is held; on a drive without locks it is not.
     Raises:
         CourseError: another process kept it for `seconds`.
     """
@@ -264,7 +266,8 @@ def locked(path: Path, beside: bool = True, seconds: float = 60):
         known_by = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:16]
         user = os.getuid() if hasattr(os, "getuid") else ""  # Windows has temporary files for each user
         name = Path(tempfile.gettempdir()) / f"rlhf-course-{user}-{known_by}.lock"
-    lock = FileLock(name, timeout=seconds)
+    # every user of a shared folder may take it; asked for often, or who waits would lose most turns
+    lock = FileLock(name, timeout=seconds, mode=0o666, poll_interval=0.01)
     try:
         lock.acquire()
     except Timeout:
@@ -274,10 +277,10 @@ def locked(path: Path, beside: bool = True, seconds: float = 60):
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in UNABLE:
             raise
-        yield  # a drive without locks: better unlocked than not saved
+        yield False  # better unlocked than not saved
         return
     try:
-        yield
+        yield True
     finally:
         lock.release()
 

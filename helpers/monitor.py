@@ -3,77 +3,190 @@
 The monitor reads the trainer's history, and its Stop button calls `trainer.stop()`; no trainer draws.
 """
 
+import math
+import re
 import sys
 import time
+import warnings
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 from tqdm import tqdm
 
 from helpers import figures
-from helpers.clicks import Clicks
 from helpers.palette import BLUE, GREEN, ORANGE
 from helpers.ppo import checkpoint
 from helpers.verdict import column, summary, verdict
+from helpers.widgets.clicks import Clicks
 from helpers.widgets.html import escape, table
 
 REDRAW_SECONDS = 0.5
 """At most twice a second: nbval gives up on cells with thousands of messages."""
+LARGEST = 1e100
+"""Numbers beyond are gaps in the figure, as infinity and NaN are."""
 
 
 class Monitor:
-    """Listens to one run: `start`, `progress` after every step, `end`."""
+    """Listens to one run: `start`, `progress` after every step, `end`.
+
+    Each of its parts stands alone. One that cannot show itself is left out with a warning; the others and the run go on.
+    """
 
     def start(self, trainer) -> None:
-        self.began = time.perf_counter()
-        self.live = Live(trainer) if in_notebook() else None
-        self.bar = tqdm(total=trainer.total_steps, unit="step", file=sys.stdout, mininterval=0.5)
+        self.parts: list = []
+        self.session = Session(trainer)
+        for kind in (StopButton, Picture, Bar, Words) if in_notebook() else (Bar, Words):
+            with self.alone(kind):
+                self.parts.append(kind(self.session))
 
     def progress(self, trainer) -> None:
-        if trainer.history.rounds:
-            latest = trainer.history.rounds[-1]
-            self.bar.set_postfix_str(f"reward {latest['reward']:.2f}, KL {latest['kl']:.1f}", refresh=False)
-        self.bar.update(trainer.step - self.bar.n)
-        if self.live:
-            self.live.progress()
+        self.session.begin()
+        for part in self.parts:
+            with self.alone(type(part)):
+                part.progress()
 
     def end(self, trainer) -> None:
-        self.bar.close()
-        if self.live:
-            self.live.end()
-        for line in summary(trainer.history, time.perf_counter() - self.began):
-            print(line)
-        if trainer.step < trainer.total_steps:
-            print(how_to_go_on(trainer))
+        if not self.session.failed():
+            self.session.begin()
+        for part in self.parts:
+            with self.alone(type(part)):
+                part.end()
+
+    @contextmanager
+    def alone(self, kind):
+        """An error inside is the end of that part and of nothing else."""
+        try:
+            yield
+        except (
+            Exception
+        ) as error:  # closed pipes and comms, missing displays and libraries: anything may come
+            self.parts = [part for part in self.parts if not isinstance(part, kind)]
+            with suppress(Exception):  # standard error may be closed too, and some make warnings errors
+                warnings.warn(
+                    f"{kind.shows} failed ({type(error).__name__}: {error}). The run does without it.",
+                    stacklevel=4,
+                )
 
 
-class Live:
-    """What a notebook shows while a run goes on: a Stop button, one figure, and samples, all updated in place."""
+class Session:
+    """What this call of `train` is given and adds; a resumed run has steps, a history and checkpoints from before."""
 
     def __init__(self, trainer):
-        from IPython.display import HTML, display
+        self.trainer, self.began, self.first = trainer, time.perf_counter(), None
+        self.error = sys.exc_info()[1]  # one that the reader is about to handle, and no fault of this run
+        self.found = None
+        with suppress(OSError):
+            self.found = checkpoints(Path(trainer.config.train.checkpoint_dir))
+
+    def begin(self) -> None:
+        """Keep the step at which the run takes up: known when it first tells of progress, after a checkpoint was read."""
+        if self.first is None:
+            self.first = self.trainer.step
+
+    def failed(self) -> bool:
+        """Whether the run is being ended by an error or an interrupt; then its trainer reaches nobody."""
+        return sys.exc_info()[1] not in (None, self.error)
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self.began
+
+
+class Bar:
+    """The progress bar."""
+
+    shows = "The progress bar"
+
+    def __init__(self, session: Session):
+        self.session, self.trainer = session, session.trainer
+        self.bar = tqdm(total=self.trainer.total_steps, unit="step", file=sys.stdout, mininterval=0.5)
+
+    def progress(self) -> None:
+        if self.bar.n < self.session.first:  # steps from before took none of this run's time
+            self.bar.initial = self.bar.n = self.bar.last_print_n = self.session.first
+        if self.trainer.history.rounds:
+            latest = self.trainer.history.rounds[-1]
+            self.bar.set_postfix_str(f"reward {latest['reward']:.2f}, KL {latest['kl']:.1f}", refresh=False)
+        self.bar.update(self.trainer.step - self.bar.n)
+
+    def end(self) -> None:
+        if self.session.first is not None and self.bar.n < self.trainer.step:
+            self.progress()
+        self.bar.close()
+
+
+class Words:
+    """The summary and the verdict when a run is over, and how to go on with one that ended early."""
+
+    shows = "The run's summary"
+
+    def __init__(self, session: Session):
+        self.session, self.trainer = session, session.trainer
+
+    def progress(self) -> None: ...
+
+    def end(self) -> None:
+        session, trainer = self.session, self.trainer
+        if session.first is None:  # it failed before it began: the error says it all
+            return
+        for line in summary(trainer.history, session.seconds(), session.first):
+            say(line)
+        if trainer.step < trainer.total_steps:
+            say(how_to_go_on(trainer, session.found, session.failed()))
+
+
+class StopButton:
+    """A button that ends the run soon and cleanly."""
+
+    shows = "The button that stops training"
+
+    def __init__(self, session: Session):
+        from IPython.display import display
         from ipywidgets import Button
 
-        self.trainer, self.began, self.redraw_at, self.html = trainer, time.perf_counter(), 0.0, HTML
+        self.trainer, self.clicks = session.trainer, None
         self.button = Button(description="Stop training")
         self.button.on_click(self.stop)
         display(self.button)
-        self.figure, self.axes = plt.subplots(1, 4, figsize=(14, 3), layout="constrained")
-        self.figure_shown = figures.show_live(self.figure)
-        self.text_shown = display(HTML("Before the first round ..."), display_id=True)
-        self.clicks = Clicks(self.button)
+        try:
+            self.clicks = Clicks(self.button)
+        except Exception:  # kernels differ in how they can be asked for clicks
+            self.button.disabled, self.button.description = True, "To stop: interrupt the kernel"
 
     def stop(self, button) -> None:
         button.disabled, button.description = True, "Stopping ..."
         self.trainer.stop()
 
     def progress(self) -> None:
-        """Take clicks, and redraw: never more than a tenth of the run's time."""
-        self.clicks.take()
+        if self.clicks:
+            self.clicks.take()
+
+    def end(self) -> None:
+        self.button.disabled = True
+        self.button.description = "Stopped" if self.trainer.step < self.trainer.total_steps else "Done"
+        if self.clicks:
+            self.clicks.close()
+
+
+class Picture:
+    """One figure, the run's health and samples, all updated in place."""
+
+    shows = "The live figure"
+
+    def __init__(self, session: Session):
+        from IPython.display import HTML, display
+
+        self.session, self.trainer, self.redraw_at, self.html = session, session.trainer, 0.0, HTML
+        self.figure, self.axes = plt.subplots(1, 4, figsize=(14, 3), layout="constrained")
+        self.figure_shown = figures.show_live(self.figure)
+        self.text_shown = display(HTML("Before the first round ..."), display_id=True)
+
+    def progress(self) -> None:
+        """Redraw: never more than a tenth of the run's time."""
         now = time.perf_counter()
         if now < self.redraw_at:
             return
-        self.draw(self.time_left(now))
+        self.draw(self.time_left())
         self.redraw_at = now + max(REDRAW_SECONDS, 10 * (time.perf_counter() - now))
 
     def draw(self, heading: str) -> None:
@@ -81,18 +194,24 @@ class Live:
         figures.update(self.figure_shown, self.figure)
         self.text_shown.update(self.html(page(heading, self.trainer)))
 
-    def time_left(self, now: float) -> str:
-        done, total = self.trainer.step, self.trainer.total_steps
+    def time_left(self) -> str:
+        step, total = self.trainer.step, self.trainer.total_steps
+        done = step - self.session.first
         if not done:
-            return f"step 0 of {total}"
-        seconds = (now - self.began) / done * (total - done)
-        return f"step {done} of {total}, about {seconds // 60:.0f}:{seconds % 60:02.0f} left"
+            return f"step {step} of {total}"
+        seconds = self.session.seconds() / done * (total - step)
+        return f"step {step} of {total}, about {seconds // 60:.0f}:{seconds % 60:02.0f} left"
 
     def end(self) -> None:
-        self.clicks.close()
-        self.button.disabled = True
-        self.button.description = "Stopped" if self.trainer.step < self.trainer.total_steps else "Done"
         self.draw(f"step {self.trainer.step} of {self.trainer.total_steps}")
+
+
+def say(line: str) -> None:
+    """Print a line; what the terminal's encoding does not have, as escapes."""
+    try:
+        print(line)
+    except UnicodeEncodeError as error:
+        print(line.encode(error.encoding, "backslashreplace").decode(error.encoding))
 
 
 def page(heading: str, trainer) -> str:
@@ -107,16 +226,42 @@ def page(heading: str, trainer) -> str:
     return f"<p>{escape(heading)}</p><p>{health}</p>{samples}"
 
 
-def how_to_go_on(trainer) -> str:
-    """For a run that ended early: where it stands, and what to write so that it goes on."""
-    folder = trainer.config.train.checkpoint_dir
-    found = checkpoint.newest(Path(folder))
+def checkpoints(folder: Path) -> dict[Path, tuple[int, int]]:
+    """The checkpoints in a folder, each with what tells whether it was written anew since."""
+    states = {path.parent: path.stat() for path in folder.glob("checkpoint_*/state.json")}
+    return {
+        path: (state.st_ino, state.st_mtime_ns)
+        for path, state in states.items()
+        if re.fullmatch(r"checkpoint_\d+", path.name)
+    }
+
+
+def how_to_go_on(trainer, found: dict | None, failed: bool = False) -> str:
+    """For a run that ended early: where it stands, and what to write so that it goes on.
+
+    Args:
+        found: `checkpoints` of its folder before it began: they may be another run's.
+        failed: whether an error or an interrupt ends it, so that no trainer is returned.
+    """
+    train = trainer.config.train
+    folder, source = train.checkpoint_dir, train.resume_from_checkpoint
     ended = f"The run ended at step {trainer.step} of {trainer.total_steps}. "
-    if not found:
-        return ended + "It has no checkpoint yet, so it would begin anew; its model and history are here."
-    return ended + (
-        f"The same call goes on from {found.name} with config.evolve(train=dict(resume_from_checkpoint={folder!r}))."
-    )
+    there = checkpoints(Path(folder))
+    written = [path for path, state in there.items() if found is None or found.get(path) != state]
+    latest = max(written, key=lambda path: int(path.name.split("_")[1]), default=None)
+    # a folder stands for its checkpoint with the most steps, which may be another run's
+    if latest and checkpoint.newest(Path(folder)) != latest:
+        folder = str(latest)
+    if not latest and source:
+        folder, latest = source, checkpoint.newest(Path(source))
+    if latest:
+        return ended + (
+            f"The same call goes on from {latest.name} with config.evolve(train=dict(resume_from_checkpoint={folder!r})), "
+            "in a configuration file with train.resume_from_checkpoint."
+        )
+    others = f" The checkpoints in {folder} are another run's." if there else ""
+    kept = "" if failed else " The trainer has its model and history."
+    return f"{ended}It has written no checkpoint, so the same call begins anew.{others}{kept}"
 
 
 def in_notebook() -> bool:
@@ -126,8 +271,13 @@ def in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
+def drawn(rows: list[dict], name: str) -> list[float]:
+    """A column for the figure, with gaps for what has no place in it."""
+    return [value if abs(value) < LARGEST else math.nan for value in column(rows, name)]
+
+
 def draw_history(history, axes) -> None:
-    """Reward, KL, losses and entropy against optimizer steps on four axes."""
+    """Reward, KL, losses and entropy against optimizer steps on four axes; infinite values and NaN are gaps."""
     for axis in axes:
         axis.clear()
         axis.set_xlabel("optimizer step")
@@ -135,20 +285,20 @@ def draw_history(history, axes) -> None:
     rounds, evals, updates = history.rounds, history.evals, history.updates
     reward, kl, losses, entropy = axes
     reward.set_title("mean reward")
-    reward.plot(column(rounds, "step"), column(rounds, "reward"), color=BLUE, label="rollouts")
+    reward.plot(column(rounds, "step"), drawn(rounds, "reward"), color=BLUE, label="rollouts")
     reward.plot(
-        column(evals, "step"), column(evals, "reward/mean"), "o--", color=ORANGE, label="held-out prompts"
+        column(evals, "step"), drawn(evals, "reward/mean"), "o--", color=ORANGE, label="held-out prompts"
     )
     kl.set_title("KL to the reference, nats a sample")
-    kl.plot(column(rounds, "step"), column(rounds, "kl"), color=BLUE, label="rollouts")
-    kl.plot(column(evals, "step"), column(evals, "kl"), "o--", color=ORANGE, label="held-out prompts")
+    kl.plot(column(rounds, "step"), drawn(rounds, "kl"), color=BLUE, label="rollouts")
+    kl.plot(column(evals, "step"), drawn(evals, "kl"), "o--", color=ORANGE, label="held-out prompts")
     losses.set_title("losses")
-    losses.plot(column(updates, "step"), column(updates, "policy_loss"), color=BLUE, label="policy")
+    losses.plot(column(updates, "step"), drawn(updates, "policy_loss"), color=BLUE, label="policy")
     losses.plot(
-        column(updates, "step"), column(updates, "value_loss"), color=GREEN, linestyle="--", label="value"
+        column(updates, "step"), drawn(updates, "value_loss"), color=GREEN, linestyle="--", label="value"
     )
     entropy.set_title("entropy, nats a token")
-    entropy.plot(column(updates, "step"), column(updates, "entropy"), color=BLUE)
+    entropy.plot(column(updates, "step"), drawn(updates, "entropy"), color=BLUE)
     for axis in (reward, kl, losses):
         axis.legend(frameon=False)
 

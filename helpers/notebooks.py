@@ -1,4 +1,4 @@
-"""Running the course's notebooks without a browser, and storing the outputs that readers see on the web."""
+"""Running the course's notebooks without a browser."""
 
 import hashlib
 import json
@@ -20,27 +20,13 @@ from tqdm import tqdm
 from helpers.course import ROOT, Course
 from helpers.errors import CourseError
 from helpers.files import write_text
-from helpers.publish import COURSE_NOTEBOOK, without_stamp
 from helpers.terminal import ANSI, plain, printable
 
 NOTEBOOKS = ROOT / "notebooks"
 
-# What Colab reads: a T4 is asked for, the table of contents is shown. Versions are left out: they would change in every run.
-METADATA = {
-    "accelerator": "GPU",
-    "colab": {"gpuType": "T4", "provenance": [], "toc_visible": True},
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
-}
-
+# A copy, such as Jupyter's 03_pipeline-Copy1.ipynb, is the reader's.
+COURSE_NOTEBOOK = re.compile(r"[0-9][0-9]_\w+\.ipynb")
 DEAD = "The kernel died. Most often the machine ran out of memory: close other programs and try again."
-
-WIDGET = "application/vnd.jupyter.widget-view+json"
-CURSOR = re.compile(
-    r"\x1b\[[0-9]*[A-K]"
-)  # of the ANSI codes those that move it; nested progress bars use them
-FOLDERS = "home|root|tmp|work|Users|content|private|mnt|opt|usr|var"
-MACHINE_PATH = re.compile(rf"(?<![\w./-])/(?:{FOLDERS})/\w[^\s'\"]*|\b[A-Z]:\\\w[^\s'\"]*")
 
 
 def numbered(folder: Path = NOTEBOOKS) -> list[Path]:
@@ -156,53 +142,6 @@ def sources_hash(notebook) -> str:
     """SHA-256 of all cells, without outputs: other than `code_hash` it knows every change that a reader makes."""
     cells = [(cell.cell_type, cell.source, cell.get("attachments")) for cell in notebook.cells]
     return hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()
-
-
-def store_outputs(names: list[str] = (), folder: Path = NOTEBOOKS) -> list[Path]:
-    """Run the notebooks at tiny scale, in full, and write their outputs into them.
-
-    A notebook is written when all its cells ran, and the file was not changed meanwhile. What is stored is what the run
-    gave, less widgets, the passing states of progress bars and timestamps; the metadata holds a hash of the code that ran.
-
-    Args:
-        names: such as ["03_pipeline.ipynb"]; all notebooks when empty.
-        folder: where the notebooks are.
-
-    Returns:
-        The notebooks written.
-
-    Raises:
-        CourseError: an unknown name, a file that is not a notebook, a cell that failed, an output that names a path on this
-            machine, or a file that was changed while it ran.
-    """
-    paths = [path for path in numbered(folder) if not names or path.name in names]
-    unknown = set(names) - {path.name for path in paths}
-    if unknown:
-        known = ", ".join(path.name for path in numbered(folder))
-        raise CourseError(f"no notebook is called {printable(', '.join(sorted(unknown)))}: there are {known}")
-    own = {name: value for name, value in os.environ.items() if not name.startswith("RLHF_")}
-    for path in paths:
-        content = read_bytes(path)
-        notebook = parse(path, content)
-        execute(notebook, path, own | {"RLHF_SCALE": "tiny"})
-        for cell in code_cells(notebook):
-            cell.outputs = clean_outputs(cell.outputs)
-        found = machine_paths(notebook)
-        if found:
-            raise CourseError(
-                f"{path.name}: outputs name paths on this machine ({printable(', '.join(found))}), so they were not stored. "
-                "Print them with here.show_path(...)."
-            )
-        notebook.metadata = nbformat.from_dict(
-            METADATA | {"course": {"code_sha256": code_hash(notebook), "scale": "tiny"}}
-        )
-        if not path.exists() or read_bytes(path) != content:
-            raise CourseError(
-                f"{path.name} was changed while it ran, so its outputs were not stored and it stays as it was saved. "
-                "Close it in Jupyter, and run `make notebooks` again."
-            )
-        write_text(path, nbformat.writes(notebook) + "\n")
-    return paths
 
 
 class ThisPython(AsyncKernelManager):
@@ -345,77 +284,6 @@ class Progress:
             print(f"{self.name}: {self.done}/{self.cells} cells, {elapsed} {self.last}".rstrip(), flush=True)
 
 
-def run_tagged(path: Path, tag: str, **names) -> dict:
-    """Run here the code cells that carry a tag, and return what they define: a recipe that a notebook teaches is not written twice.
-
-    Args:
-        names: what the cells find defined.
-
-    Raises:
-        CourseError: the file is not a notebook, or no cell has the tag.
-    """
-    cells = [cell for cell in code_cells(read(path)) if tag in cell.metadata.get("tags", [])]
-    if not cells:
-        raise CourseError(f"{path.name} has no cell tagged {tag}, which holds the recipe that is run here")
-    for cell in cells:
-        exec(compile(cell.source, path.name, "exec"), names)
-    return names
-
-
 def code_cells(notebook) -> list:
     """The notebook's code cells, as a list of its own nodes."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def code_hash(notebook) -> str:
-    """SHA-256 of the code cells' sources. The stamped repository and branch do not count."""
-    sources = [without_stamp(cell.source) for cell in code_cells(notebook)]
-    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
-
-
-def clean_outputs(outputs: list) -> list:
-    """The outputs without widgets (their state is not stored, so they would show nothing) and as a terminal shows text.
-
-    Neighbouring pieces of one stream become one; of a line redrawn with carriage returns the last state stays.
-    """
-    kept = []
-    for output in outputs:
-        if WIDGET in output.get("data", {}):
-            continue
-        if output.output_type == "stream" and kept and kept[-1].get("name") == output.name:
-            kept[-1].text += output.text
-        else:
-            kept.append(output)
-    for output in kept:
-        if output.output_type == "stream":
-            output.text = last_state(output.text)
-    return [output for output in kept if output.output_type != "stream" or output.text.strip()]
-
-
-def last_state(text: str) -> str:
-    """The text as it stands at the end on a terminal: of a progress bar drawn over and over, the last state or none."""
-    lines = []
-    for line in CURSOR.sub("", text).replace("\r\n", "\n").split("\n"):
-        states = [state.rstrip() for state in line.split("\r") if state] if "\r" in line else [line]
-        lines.append(states[-1] if states else "")
-    return "\n".join(lines)
-
-
-def machine_paths(notebook) -> list[str]:
-    """Paths in the outputs that mean nothing to a reader: under home, temporary and installation folders."""
-    own = "|".join(
-        re.escape(str(path)) for path in {ROOT, Path.home(), Path(sys.prefix)} if len(path.parts) > 1
-    )
-    pattern = re.compile(f"{MACHINE_PATH.pattern}|(?:{own})(?=/|\\b)")
-    return sorted({match[0] for text in output_texts(notebook) for match in pattern.finditer(text)})
-
-
-def output_texts(notebook):
-    """Every text in the outputs: streams, tracebacks, and the text, HTML and JSON of displays."""
-    for cell in code_cells(notebook):
-        for output in cell.outputs:
-            yield output.get("text", "")
-            yield "\n".join(output.get("traceback", []))
-            for kind, data in output.get("data", {}).items():
-                if kind not in ("image/png", "image/jpeg"):
-                    yield data if isinstance(data, str) else json.dumps(data)

@@ -8,8 +8,12 @@ the prompts, by naming them or with **kwargs, and it may return a list of number
 import inspect
 import math
 import os
+from collections.abc import Callable
 
 from helpers.errors import CourseError
+
+# called as reward_fn(samples, ...) with what it asks for by name; gives a float for each sample, or a list of floats
+RewardFn = Callable[..., list]
 
 HOW = "A reward function returns one finite number for each sample: reward_fn(samples) -> list[float]."
 
@@ -46,6 +50,38 @@ def sentiment_reward(judge):
         return [get_positive_score(scores) for scores in judge(list(samples))]
 
     return reward_fn
+
+
+def load_reward(model: str, device: str) -> RewardFn:
+    """A reward function from a classifier with the class POSITIVE: a folder or a hub id.
+
+    Raises:
+        CourseError: it cannot be loaded, or has no such class.
+    """
+    from transformers import AutoModelForSequenceClassification, pipeline
+
+    from helpers import weights
+
+    expected = "Expected a classifier's folder or its name on the hub."
+    classifier = weights.load_model(AutoModelForSequenceClassification, model, "the judge", expected=expected)
+    tokenizer = weights.load_tokenizer(model, "the judge", expected=expected)
+    labels = [str(label) for label in classifier.config.id2label.values()]
+    if "POSITIVE" not in labels:
+        raise CourseError(
+            f"the judge {model:.200} has the classes {', '.join(labels):.200}: expected one called POSITIVE"
+        )
+    judge = pipeline(
+        "sentiment-analysis",
+        classifier,
+        tokenizer=tokenizer,
+        top_k=None,  # all classes, however many: POSITIVE need not be among the likeliest two
+        batch_size=64,
+        device=device,
+        trust_remote_code=False,
+    )
+    longest = judge.model.config.max_position_embeddings  # a tokenizer may not know it, and then cuts nothing
+    judge.tokenizer.model_max_length = min(judge.tokenizer.model_max_length, longest)
+    return sentiment_reward(lambda samples: judge(samples, truncation=True))
 
 
 def score(reward_fn, samples, prompts, outputs, **context) -> list[float] | list[list[float]]:

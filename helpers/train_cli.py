@@ -5,6 +5,8 @@ from pathlib import Path
 
 from helpers import course
 from helpers.errors import CourseError
+from helpers.reviews import read_prompts
+from helpers.rewards import load_reward
 
 
 def main(
@@ -45,50 +47,3 @@ def main(
     if processes.is_main():
         print(f"The tuned model is in {here.show_path(folder)}.")
     return folder
-
-
-def read_prompts(path: str) -> list[str]:
-    """One prompt a line; empty lines are left out."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CourseError(
-            f"--prompts {path}: {error}. Expected a text file in UTF-8 with one prompt a line."
-        ) from None
-    texts = [line.strip() for line in lines if line.strip()]
-    if not texts:
-        raise CourseError(f"--prompts {path} has no prompts: expected one a line")
-    return texts
-
-
-def load_reward(model: str, device: str):
-    """A reward function from a classifier with the class POSITIVE: a folder or a hub id.
-
-    Raises:
-        CourseError: it cannot be loaded, or has no such class.
-    """
-    from transformers import AutoModelForSequenceClassification, pipeline
-
-    from helpers import weights
-    from helpers.rewards import sentiment_reward
-
-    expected = "Expected a classifier's folder or its name on the hub."
-    classifier = weights.load_model(AutoModelForSequenceClassification, model, "--reward", expected=expected)
-    tokenizer = weights.load_tokenizer(model, "--reward", expected=expected)
-    labels = [str(label) for label in classifier.config.id2label.values()]
-    if "POSITIVE" not in labels:
-        raise CourseError(
-            f"--reward {model:.200} has the classes {', '.join(labels):.200}: expected one called POSITIVE"
-        )
-    judge = pipeline(
-        "sentiment-analysis",
-        classifier,
-        tokenizer=tokenizer,
-        top_k=None,  # all classes, however many: POSITIVE need not be among the likeliest two
-        batch_size=64,
-        device=device,
-        trust_remote_code=False,
-    )
-    longest = judge.model.config.max_position_embeddings  # a tokenizer may not know it, and then cuts nothing
-    judge.tokenizer.model_max_length = min(judge.tokenizer.model_max_length, longest)
-    return sentiment_reward(lambda samples: judge(samples, truncation=True))

@@ -1,13 +1,16 @@
 """A run's health in plain words, read off its history (helpers.ppo.run.History)."""
 
+import math
 
-def summary(history, seconds: float) -> list[str]:
-    """What a run did, in a few lines; the verdict is the last of them."""
+
+def summary(history, seconds: float, before: int = 0) -> list[str]:
+    """What a run did, in a few lines; the verdict is the last of them. `before` steps were made by earlier calls."""
     lines = []
     if history.evals and history.updates:
         first, last = history.evals[0], history.evals[-1]
+        earlier = f", after {before} of an earlier call" if before else ""
         lines.append(
-            f"{history.updates[-1]['step']} steps in {seconds:.0f} s. Held-out reward {first['reward/mean']:.2f} -> "
+            f"{history.updates[-1]['step'] - before} steps in {seconds:.0f} s{earlier}. Held-out reward {first['reward/mean']:.2f} -> "
             f"{last['reward/mean']:.2f}, KL {last['kl']:.1f} nats a sample, {last['distinct']:.0%} distinct outputs."
         )
     return lines + verdict(history)
@@ -15,7 +18,13 @@ def summary(history, seconds: float) -> list[str]:
 
 def verdict(history) -> list[str]:
     """The run's health in plain words: one line per sign, each starting with "ok" or "look"."""
-    if len(history.rounds) < 2:
+    if not_finite := first_not_finite(history):
+        step, name, value = not_finite
+        return [
+            f"look: {name} is {value} at step {step}: the run has diverged, and says nothing from there on. Start anew with a lower "
+            "learning rate"
+        ]
+    if len(history.rounds) < 2 or not history.updates:
         return ["look: too short a run to judge; let it make at least two rounds of rollouts"]
     return [
         ("ok:   " if fine else "look: ") + text
@@ -26,6 +35,18 @@ def verdict(history) -> list[str]:
             judge_variety(column(history.rounds, "distinct"), column(history.updates, "entropy")),
         ]
     ]
+
+
+def first_not_finite(history) -> tuple[int, str, float] | None:
+    """The step, name and value of the first number that is infinite or NaN; metrics are the reader's, and may be."""
+    rows = sorted(history.rounds + history.updates + history.evals, key=lambda row: row["step"])
+    found = (
+        (row["step"], name, value)
+        for row in rows
+        for name, value in row.items()
+        if isinstance(value, float) and not math.isfinite(value) and not name.startswith("metrics/")
+    )
+    return next(found, None)
 
 
 def judge_reward(rewards: list[float]) -> tuple[bool, str]:
@@ -83,6 +104,11 @@ def judge_variety(distinct: list[float], entropies: list[float]) -> tuple[bool, 
         return (
             False,
             f"only {distinct[-1]:.0%} of the outputs are distinct: the policy repeats itself. Raise beta",
+        )
+    if not entropies[0]:
+        return (
+            False,
+            "entropy was 0 at the start: the model is sure of every token, and there is nothing for PPO to choose from",
         )
     kept = entropies[-1] / entropies[0]
     if kept < 0.4:

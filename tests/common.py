@@ -29,7 +29,7 @@ def write_reviews(folder):
     """Four reviews in files named as IMDB's."""
     from datasets import Dataset
 
-    from helpers.course import REVIEW_FILES
+    from helpers.assets import REVIEW_FILES
 
     folder.mkdir(parents=True)
     rows = {"train": [{"text": "Bad.", "label": 0}] * 3, "test": [{"text": "I liked it.", "label": 1}]}

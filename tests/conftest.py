@@ -63,7 +63,7 @@ def make_notebook():
     """Writes a small notebook with the course's badge, Setup cell and the code cells given."""
 
     def make(path, *sources):
-        from helpers.publish import badge_line, setup_cell
+        from helpers.maintain.publish import badge_line, setup_cell
 
         cells = [
             nbformat.v4.new_markdown_cell(f"{badge_line(f'notebooks/{path.name}')}\n\n# A title: café"),

@@ -10,9 +10,11 @@ from ppo_run import small_run
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from helpers import bench, bench_run, floor
 from helpers.__main__ import main as command_line
 from helpers.errors import CourseError
+from helpers.maintain.bench import compare as bench
+from helpers.maintain.bench import floor
+from helpers.maintain.bench import run as bench_run
 from helpers.ppo.config import default_ppo_config
 from helpers.ppo.policy import freeze_below, make_value_head
 

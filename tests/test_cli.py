@@ -7,7 +7,7 @@ import sys
 import pytest
 from common import ROOT, SHARED_ASSETS, hub_repositories, write_reviews
 
-from helpers import course
+from helpers import assets
 from helpers.tiny import TINY
 
 
@@ -80,9 +80,9 @@ def test_prefetch_fills_a_folder_from_the_hub(cli, hub, tmp_path):
     first = cli("prefetch", target, HF_ENDPOINT=address)
     assert first.returncode == 0, first.stderr
     assert "gpt2-imdb: fetching lvwerra/gpt2-imdb" in first.stdout and f"RLHF_ASSETS={target}" in first.stdout
-    assert course.check_assets(target) == target
+    assert assets.check_assets(target) == target
     names = {path.name for path in target.iterdir()} | {path.name for path in (target / "imdb").iterdir()}
-    assert names == {*course.MODELS, "imdb", "plain_text"}
+    assert names == {*assets.MODELS, "imdb", "plain_text"}
 
     whole = (target / "gpt2" / "model.safetensors").read_bytes()
     (target / "gpt2" / "model.safetensors").write_bytes(whole[:100])  # a copy that was cut short

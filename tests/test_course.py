@@ -10,7 +10,7 @@ import sys
 import pytest
 from common import ROOT, SHARED_ASSETS, hub_repositories, write_reviews
 
-from helpers import course, reviews
+from helpers import assets, course, doctor, reviews
 from helpers.errors import CourseError
 
 # Colab's packages in August 2026, as listed by googlecolab/backend-info.
@@ -42,10 +42,10 @@ def empty_assets(folder, without=None):
     """An assets folder whose files are all there, less one, and all empty."""
     models = [
         f"{name}/{file}"
-        for name in course.MODELS
+        for name in assets.MODELS
         for file in ("config.json", "model.safetensors", "tokenizer.json")
     ]
-    for part in {*models, *course.REVIEW_FILES.values()} - {without}:
+    for part in {*models, *assets.REVIEW_FILES.values()} - {without}:
         (folder / part).parent.mkdir(parents=True, exist_ok=True)
         (folder / part).touch()
     return folder
@@ -65,7 +65,7 @@ def test_tiny_is_chosen_where_there_is_no_gpu(monkeypatch):
 def test_with_a_gpu_it_depends_on_the_hub(monkeypatch, answers, scale):
     monkeypatch.delenv("RLHF_SCALE")
     monkeypatch.setattr(course, "has_gpu", lambda: True)
-    monkeypatch.setattr(course, "hub_answers", lambda: answers)
+    monkeypatch.setattr(assets, "hub_answers", lambda: answers)
     assert course.choose_scale() == (scale, None)
 
 
@@ -97,7 +97,7 @@ def test_relative_settings_count_from_the_top_folder(monkeypatch, tmp_path):
         "gpt2/config.json",
         "gpt2-imdb/tokenizer.json",
         "distilbert-imdb/model.safetensors",
-        *course.REVIEW_FILES.values(),
+        *assets.REVIEW_FILES.values(),
     ],
 )
 def test_missing_part(monkeypatch, tmp_path, part):
@@ -124,7 +124,7 @@ def test_assets_that_are_no_folder(monkeypatch, tmp_path):
 def test_models_in_several_files_count(tmp_path):
     empty_assets(tmp_path, without="gpt2/model.safetensors")
     (tmp_path / "gpt2/model-00001-of-00002.safetensors").touch()
-    assert course.missing_parts(tmp_path) == []
+    assert assets.missing_parts(tmp_path) == []
 
 
 # The network
@@ -146,7 +146,7 @@ def test_full_scale_without_a_network(tmp_path, env):
 def test_a_hub_that_never_replies_is_not_waited_for():
     with socket.create_server(("127.0.0.1", 0)) as server:  # takes connections, says nothing
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
-        result = python("from helpers import course; print(course.hub_answers(1))", HF_ENDPOINT=address)
+        result = python("from helpers import assets; print(assets.hub_answers(1))", HF_ENDPOINT=address)
     assert result.stdout == "False\n"
 
 
@@ -169,8 +169,8 @@ print(reviews.load_reviews(here, "train").num_rows, reviews.load_reviews(here, "
     for endpoint in (address, "http://127.0.0.1:9"):
         result = python(code, HF_ENDPOINT=endpoint, **env)
         # at the commits that the course names
-        for model, revision in course.REVISIONS.items():
-            if revision != "main" and model != course.REVIEWS:
+        for model, revision in assets.REVISIONS.items():
+            if revision != "main" and model != assets.REVIEWS:
                 folder = f"models--{model.replace('/', '--')}/snapshots/{revision}"
                 assert folder in result.stdout, result.stderr
         assert "3 {'text': 'I liked it.', 'label': 1}" in result.stdout, result.stderr
@@ -258,7 +258,7 @@ def test_results_are_merged():
     here.save_result(kl=torch.tensor(2.5), minutes=1)
     here.save_result(minutes=2, curve_path=ROOT / "out" / "curve.png")
     assert here.load_result() == {"kl": 2.5, "minutes": 2, "curve_path": os.path.join("out", "curve.png")}
-    assert [path.name for path in here.out.iterdir()] == ["result.json"]
+    assert {path.name for path in here.out.iterdir()} == {"result.json", ".result.json.lock"}
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path):
@@ -266,11 +266,11 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     target = tmp_path / "result.json"
     code = f"""
 import resource, signal
-from helpers.course import atomic_write
-atomic_write({str(target)!r}, "old")
+from helpers.files import write_text
+write_text({str(target)!r}, "old")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-atomic_write({str(target)!r}, "new" * 1000)
+write_text({str(target)!r}, "new" * 1000)
 """
     result = python(code)
     assert "CourseError" in result.stderr and "could not be written" in result.stderr
@@ -345,7 +345,7 @@ def test_real_reviews(monkeypatch, tmp_path):
 
 
 def test_environment_rows():
-    checks = course.environment()
+    checks = doctor.environment()
     assert [check.name for check in checks] == [
         *[
             "Python",
@@ -364,11 +364,11 @@ def test_environment_rows():
 
 def test_a_package_out_of_range_is_named(monkeypatch, tmp_path):
     (tmp_path / "requirements.txt").write_text("# comment\ntorch>=99,<100\nno-such-package>=1\n")
-    monkeypatch.setattr(course, "ROOT", tmp_path)
-    assert course.requirements() == {"torch": ">=99,<100", "no-such-package": ">=1"}
-    old = course.check_package("torch", ">=99,<100")
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    assert doctor.requirements() == {"torch": ">=99,<100", "no-such-package": ">=1"}
+    old = doctor.check_package("torch", ">=99,<100")
     assert not old.ok and "wanted >=99,<100: python -m pip install -r requirements.txt" in old.advice
-    rest = course.check_packages({"numpy": ">=1", "no-such-package": ">=1"})
+    rest = doctor.check_packages({"numpy": ">=1", "no-such-package": ">=1"})
     assert not rest.ok and "no-such-package (missing)" in rest.advice and "numpy" not in rest.advice
 
 
@@ -384,24 +384,24 @@ def test_a_package_out_of_range_is_named(monkeypatch, tmp_path):
     ],
 )
 def test_version_ranges(version, inside):
-    assert course.in_range(version, ">=2.11,<2.14") is inside
+    assert doctor.in_range(version, ">=2.11,<2.14") is inside
 
 
 def test_too_little_room_is_said():
-    memory, disk = course.check_memory(needed=10**6), course.check_disk(needed=10**6)
+    memory, disk = doctor.check_memory(needed=10**6), doctor.check_disk(needed=10**6)
     assert not memory.ok and "close other programs" in memory.advice
     assert not disk.ok and "free some space" in disk.advice
 
 
 @pytest.mark.parametrize("name", COLAB)
 def test_requirements_leave_colab_alone(name):
-    assert course.in_range(COLAB[name], course.requirements()[name])
+    assert doctor.in_range(COLAB[name], doctor.requirements()[name])
 
 
 def test_requirements_have_bounds():
-    for name, ranges in course.requirements().items():
+    for name, ranges in doctor.requirements().items():
         assert ">=" in ranges and ",<" in ranges, name
-    assert not course.in_range("2.14.0", course.requirements()["torch"]), (
+    assert not doctor.in_range("2.14.0", doctor.requirements()["torch"]), (
         "2.13 is the newest torch that was tried"
     )
 
@@ -423,7 +423,7 @@ def test_requirements_name_all_that_is_imported():
                 imported.add(node.module.split(".")[0])
     beside = {"trlx", "peft", "trl"}  # looked for, and done without
     outside = imported - set(sys.stdlib_module_names) - {"helpers"} - beside
-    assert {packages.get(name, name) for name in outside} <= set(course.requirements())
+    assert {packages.get(name, name) for name in outside} <= set(doctor.requirements())
 
 
 def test_result_is_json(tmp_path):

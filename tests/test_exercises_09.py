@@ -1,7 +1,12 @@
 """The checks of notebook 09 name the mistake that was made, and accept what is right."""
 
+import math
+
 import pytest
+import torch
 from common import said
+from torch.nn.functional import binary_cross_entropy_with_logits as right_loss
+from torch.nn.functional import logsigmoid
 
 from helpers import exercises
 
@@ -9,58 +14,68 @@ from helpers import exercises
 @pytest.mark.parametrize(
     "answer, message",
     [
-        (1.82, "Correct"),
-        (4 * 0.355 + 16 * 0.0252, "Correct"),
-        (1.724, "its own copy"),
-        (1.698, "GiB"),
-        (1.52, "training state"),
-        (1.42, "weights alone"),
-        (3.14, "shares what is frozen"),
-        (7.1, "everything learning"),
-        (1.62, "two blocks learn, not one"),
-        (9, "not it"),
-        ("1.82 GB", "expected a number"),
+        ((1 - math.sqrt(0.46)) / 2, "Correct"),
+        (0.161, "Correct"),
+        (torch.tensor(0.161), "Correct"),
+        (0.839, "above one half"),
+        (0.27, "disagree"),
+        (0.135, "both can err"),
+        (0.1456, "both are wrong"),
+        (0.4, "not it"),
+        ("16%", "expected a number"),
+        (math.nan, "not it"),
         (None, "Not attempted yet"),
     ],
 )
-def test_memory(capsys, answer, message):
-    assert message in said(capsys, exercises.check_memory(answer), message)
+def test_error_rate(capsys, answer, message):
+    assert message in said(capsys, exercises.check_error_rate(answer), message)
 
 
 @pytest.mark.parametrize(
     "answer, message",
     [
-        (0.28, "Correct"),
-        (0.3175, "machine B"),
-        (16.667, "3,600 seconds"),
-        (0.694, "Multiply by the price"),
-        (0.198, "Multiply by the price"),
-        (1_000, "you have seconds"),
-        (2_500, "you have seconds"),
-        (5, "not it"),
-        (None, "Not attempted yet"),
+        (0.125, "Correct"),
+        (0.05, "weigh 2.5 times"),
+        (0.02, "other way round"),
+        (0.15, "constant"),
+        (0.3125, "square"),
+        (7, "not it"),
+        (..., "Not attempted yet"),
     ],
 )
-def test_cost(capsys, answer, message):
-    assert message in said(capsys, exercises.check_cost(answer), message)
+def test_raw_beta(capsys, answer, message):
+    assert message in said(capsys, exercises.check_raw_beta(answer), message)
+
+
+def best(y):
+    return math.log(y / (1 - y))
+
+
+def naive(margin, y):
+    wins = torch.sigmoid(margin)
+    return -(y * wins.log() + (1 - y) * (1 - wins).log()).mean()
 
 
 @pytest.mark.parametrize(
-    "answer, message",
+    "loss, margin_of, message",
     [
-        (lambda sums, tokens: sum(sums) / sum(tokens), "Correct"),
-        (
-            lambda sums, tokens: sum(s / n for s, n in zip(sums, tokens)) / len(sums),
-            "mean of the micro-batches",
-        ),
-        (lambda sums, tokens: sum(s / n for s, n in zip(sums, tokens)), "as trlX does"),
-        (lambda sums, tokens: sum(sums), "divide by all the tokens"),
-        (lambda sums, tokens: sum(sums) / len(sums), "not by that of micro-batches"),
-        (lambda sums: 1, "TypeError"),
-        (lambda sums, tokens: "a", "expected a number"),
-        (3, "should be a function"),
-        (None, "Not attempted yet"),
+        (right_loss, best, "Correct"),
+        (lambda m, y: right_loss(m, y, reduction="sum"), best, "take the mean"),
+        (lambda m, y: -right_loss(m, y), best, "sign"),
+        (lambda m, y: right_loss(-m, y), best, "swapped"),
+        (lambda m, y: -(y * logsigmoid(m)).mean(), best, "half is missing"),
+        (lambda m, y: -logsigmoid(m).mean(), best, "plays no part"),
+        (lambda m, y: right_loss(m, (y > 0.5).float()), best, "rounded"),
+        (naive, best, "not finite"),
+        (lambda m, y: right_loss(m, y, reduction="none"), best, "one number"),
+        (lambda m, y: m.sum(), best, "for margins"),
+        (right_loss, lambda y: y, "not a margin"),
+        (right_loss, lambda y: 1.0, "elsewhere"),
+        (lambda m, y: 1 / 0, best, "ZeroDivisionError"),
+        (right_loss, lambda y: None, "Not attempted yet"),
+        (lambda m, y: None, lambda y: None, "Not attempted yet"),
+        (3, best, "should be a function"),
     ],
 )
-def test_accumulate(capsys, answer, message):
-    assert message in said(capsys, exercises.check_accumulate(answer), message)
+def test_graded_loss(capsys, loss, margin_of, message):
+    assert message in said(capsys, exercises.check_graded_loss(loss, margin_of), message)

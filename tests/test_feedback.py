@@ -1,4 +1,4 @@
-"""Notebook 08's own cells: the loss, the fit, and a reader's ratings, which take the simulated rater's place."""
+"""Notebook 09's own cells: the loss, the fit, and a reader's ratings, which take the simulated rater's place."""
 
 import math
 import os
@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from helpers import notebooks
-from helpers.agreement import self_agreement
-from helpers.preferences import Rating, Ratings, now
-from helpers.reward_model import training_data
+from helpers.feedback.agreement import self_agreement
+from helpers.feedback.ratings import Rating, Ratings, now
+from helpers.feedback.reward_model import training_data
+from helpers.maintain import stored_outputs
 
-NOTEBOOK = notebooks.NOTEBOOKS / "08_human_feedback.ipynb"
+NOTEBOOK = notebooks.NOTEBOOKS / "09_human_feedback.ipynb"
 BUDGET = "0.06"  # 60 ratings to train with, 40 held out
 
 
@@ -25,7 +26,7 @@ def recipe(tmp_path_factory):
         patch.setenv("RLHF_SCALE", "tiny")
         patch.setenv("RLHF_BUDGET", BUDGET)
         patch.setenv("RLHF_OUT", str(tmp_path_factory.mktemp("out")))
-        return notebooks.run_tagged(NOTEBOOK, "recipe")
+        return stored_outputs.run_tagged(NOTEBOOK, "recipe")
 
 
 @pytest.mark.parametrize(

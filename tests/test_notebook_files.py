@@ -6,7 +6,8 @@ import nbformat
 import pytest
 from common import ROOT
 
-from helpers import notebooks, publish
+from helpers import notebooks
+from helpers.maintain import publish, stored_outputs
 
 PATHS = notebooks.numbered()
 
@@ -33,7 +34,7 @@ def outputs(notebook):
 
 def test_all_are_there():
     tutorial = ["01_install", "02_finetune", "03_pipeline", "04_prompts", "05_reward", "06_train"]
-    assert [path.stem for path in PATHS] == [*tutorial, "08_human_feedback", "09_scale"]
+    assert [path.stem for path in PATHS] == [*tutorial, "09_human_feedback", "11_scale"]
 
 
 def test_valid(notebook):
@@ -65,7 +66,7 @@ def test_links_lead_somewhere(notebook):
 def test_metadata(notebook):
     metadata = dict(notebook.metadata)
     assert metadata.pop("course")["scale"] == "tiny"
-    assert metadata == notebooks.METADATA
+    assert metadata == stored_outputs.METADATA
     assert not any(key in cell.metadata for cell in notebook.cells for key in ("execution", "ExecuteTime"))
 
 
@@ -80,7 +81,7 @@ def test_code_cells_are_short(notebook):
 
 
 def test_outputs_were_made_by_this_code(notebook):
-    assert notebook.metadata.course.code_sha256 == notebooks.code_hash(notebook), "run `make notebooks`"
+    assert notebook.metadata.course.code_sha256 == stored_outputs.code_hash(notebook), "run `make notebooks`"
     counts = [cell.execution_count for cell in notebooks.code_cells(notebook)]
     assert counts == list(range(1, len(counts) + 1))
 
@@ -88,9 +89,9 @@ def test_outputs_were_made_by_this_code(notebook):
 def test_outputs_are_fit_to_read(notebook):
     assert outputs(notebook)
     assert not any(output.output_type == "error" for output in outputs(notebook))
-    assert not any(notebooks.WIDGET in output.get("data", {}) for output in outputs(notebook))
+    assert not any(stored_outputs.WIDGET in output.get("data", {}) for output in outputs(notebook))
     assert not any("\r" in output.get("text", "") for output in outputs(notebook))
-    assert notebooks.machine_paths(notebook) == []
+    assert stored_outputs.machine_paths(notebook) == []
 
 
 def test_size(path):

@@ -16,6 +16,7 @@ from common import ROOT
 
 from helpers import course, notebooks, terminal
 from helpers.errors import CourseError
+from helpers.maintain import stored_outputs
 
 
 def run_cells(make_notebook, folder, *sources, name="01_small.ipynb", **env):
@@ -253,7 +254,7 @@ def test_nor_do_a_kernels_last_words(make_notebook, in_course):
 def test_nor_do_paths_in_outputs(make_notebook, in_course):
     path = make_notebook(in_course / "notebooks" / "01_small.ipynb", f"print('/home/me{CLIPBOARD}')")
     with pytest.raises(CourseError, match="outputs name paths on this machine") as error:
-        notebooks.store_outputs(folder=path.parent)
+        stored_outputs.store_outputs(folder=path.parent)
     assert "/home/me" in str(error.value) and not OBEYED.search(str(error.value))
 
 
@@ -365,7 +366,7 @@ def test_a_notebook_edited_while_it_runs_is_not_overwritten(make_notebook, in_co
     )
     before = path.read_bytes()
     with pytest.raises(CourseError, match="01_small.ipynb was changed while it ran.*`make notebooks` again"):
-        notebooks.store_outputs(folder=path.parent)
+        stored_outputs.store_outputs(folder=path.parent)
     assert not path.exists() if "unlink" in change else path.read_bytes() == before + b" "
 
 
@@ -383,7 +384,7 @@ def test_only_the_courses_notebooks_are_run(make_notebook, in_course):
         make_notebook(folder / name, "print(1)")
     before = {name: (folder / name).read_bytes() for name in others}
     assert [path.name for path in notebooks.numbered(folder)] == ["01_a.ipynb"]
-    notebooks.store_outputs(folder=folder)
+    stored_outputs.store_outputs(folder=folder)
     assert {name: (folder / name).read_bytes() for name in others} == before
 
 
@@ -399,7 +400,7 @@ def test_a_file_that_is_no_notebook_is_named_before_any_runs(make_notebook, in_c
         notebooks.run(course.start(), folder)
     assert not (folder / "ran").exists()
     with pytest.raises(CourseError, match="02_b.ipynb is not a whole notebook"):
-        notebooks.store_outputs(["02_b.ipynb"], folder)
+        stored_outputs.store_outputs(["02_b.ipynb"], folder)
     assert (folder / "02_b.ipynb").read_bytes() == content
 
 
@@ -421,7 +422,7 @@ def test_a_notebook_without_code_has_nothing_to_run(in_course):
 
 def store(make_notebook, in_course, *sources):
     path = make_notebook(in_course / "notebooks" / "01_small.ipynb", *sources)
-    assert notebooks.store_outputs(folder=path.parent) == [path]
+    assert stored_outputs.store_outputs(folder=path.parent) == [path]
     return nbformat.read(path, as_version=4)
 
 
@@ -449,10 +450,10 @@ def test_stored_metadata(make_notebook, in_course):
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.widgets = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
     nbformat.write(notebook, path)
-    notebooks.store_outputs(folder=path.parent)
+    stored_outputs.store_outputs(folder=path.parent)
     stored = nbformat.read(path, as_version=4)
-    assert stored.metadata.pop("course") == {"code_sha256": notebooks.code_hash(stored), "scale": "tiny"}
-    assert stored.metadata == notebooks.METADATA
+    assert stored.metadata.pop("course") == {"code_sha256": stored_outputs.code_hash(stored), "scale": "tiny"}
+    assert stored.metadata == stored_outputs.METADATA
     assert all("execution" not in cell.metadata for cell in stored.cells)
     assert [cell.id for cell in stored.cells] == [cell.id for cell in notebook.cells]
 
@@ -472,7 +473,7 @@ def test_machine_paths_are_not_stored(make_notebook, in_course, source):
     with pytest.raises(
         CourseError, match="01_small.ipynb: outputs name paths on this machine .*here.show_path"
     ):
-        notebooks.store_outputs(folder=path.parent)
+        stored_outputs.store_outputs(folder=path.parent)
     assert path.read_bytes() == before
 
 
@@ -480,7 +481,7 @@ def test_a_failing_notebook_is_not_stored(make_notebook, in_course):
     path = make_notebook(in_course / "notebooks" / "01_small.ipynb", "1 / 0")
     before = path.read_bytes()
     with pytest.raises(CourseError, match="ZeroDivisionError"):
-        notebooks.store_outputs(folder=path.parent)
+        stored_outputs.store_outputs(folder=path.parent)
     assert path.read_bytes() == before
 
 
@@ -488,11 +489,11 @@ def test_only_the_named_notebooks_are_stored(make_notebook, in_course):
     folder = in_course / "notebooks"
     for name in ("01_a.ipynb", "02_b.ipynb"):
         make_notebook(folder / name, "1")
-    assert notebooks.store_outputs(["02_b.ipynb"], folder) == [folder / "02_b.ipynb"]
+    assert stored_outputs.store_outputs(["02_b.ipynb"], folder) == [folder / "02_b.ipynb"]
     with pytest.raises(
         CourseError, match="no notebook is called 03_c.ipynb: there are 01_a.ipynb, 02_b.ipynb"
     ):
-        notebooks.store_outputs(["03_c.ipynb"], folder)
+        stored_outputs.store_outputs(["03_c.ipynb"], folder)
 
 
 # The pieces
@@ -511,7 +512,7 @@ def test_only_the_named_notebooks_are_stored(make_notebook, in_course):
     ],
 )
 def test_last_state_of_progress_bars(drawn, left):
-    assert notebooks.last_state(drawn) == left
+    assert stored_outputs.last_state(drawn) == left
 
 
 @pytest.mark.parametrize(
@@ -529,17 +530,17 @@ def test_last_state_of_progress_bars(drawn, left):
 def test_machine_paths(printed, found):
     output = nbformat.v4.new_output("stream", name="stdout", text=printed)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output])])
-    paths = notebooks.machine_paths(notebook)
+    paths = stored_outputs.machine_paths(notebook)
     assert paths == found if found is not None else paths
 
 
 def test_the_hash_covers_the_code_and_nothing_else(make_notebook, tmp_path):
     notebook = nbformat.read(make_notebook(tmp_path / "01_small.ipynb", "x = 1"), as_version=4)
-    before = notebooks.code_hash(notebook)
+    before = stored_outputs.code_hash(notebook)
     notebook.cells[0].source += "more words"
     notebook.cells[1].source = notebook.cells[1].source.replace(
         'REPOSITORY = ""', 'REPOSITORY = "owner/name"'
     )
-    assert notebooks.code_hash(notebook) == before
+    assert stored_outputs.code_hash(notebook) == before
     notebook.cells[2].source = "x = 2"
-    assert notebooks.code_hash(notebook) != before
+    assert stored_outputs.code_hash(notebook) != before

@@ -215,7 +215,7 @@ def test_an_error_is_said_once(cli, arguments):
     arguments[arguments.index("--prompts") + 1] = "none.txt"
     done = cli(*arguments, python=[sys.executable, "-m", *TWO])
     assert done.returncode != 0
-    assert done.stderr.count("--prompts none.txt") == 1
+    assert done.stderr.count("the prompts in none.txt") == 1
 
 
 @pytest.mark.parametrize("name, kind", [("two_gpus", "MULTI_GPU"), ("zero2", "FSDP")])

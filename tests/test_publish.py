@@ -9,9 +9,10 @@ import nbformat
 import pytest
 from common import ROOT
 
-from helpers import notebooks, publish
+from helpers import notebooks
 from helpers.errors import CourseError
-from helpers.publish import Place
+from helpers.maintain import publish, stored_outputs
+from helpers.maintain.publish import Place
 
 HERE = Place("octocat/rlhf-course", "stable")
 README = f"# A course\n\n{publish.README_START}\n{publish.UNPUBLISHED}\n{publish.README_END}\n\nWords.\n"
@@ -71,13 +72,15 @@ def test_everything_agrees_and_comes_off_again(copy):
 
 def test_outputs_and_hash_survive(copy):
     path = copy / "notebooks" / "99_small.ipynb"
-    notebooks.store_outputs([path.name], path.parent)
+    stored_outputs.store_outputs([path.name], path.parent)
     before = nbformat.read(path, as_version=4)
     publish.publish(HERE, copy)
     after = nbformat.read(path, as_version=4)
     assert [cell.get("outputs") for cell in after.cells] == [cell.get("outputs") for cell in before.cells]
     assert (
-        after.metadata.course.code_sha256 == before.metadata.course.code_sha256 == notebooks.code_hash(after)
+        after.metadata.course.code_sha256
+        == before.metadata.course.code_sha256
+        == stored_outputs.code_hash(after)
     )
 
 

@@ -5,7 +5,8 @@ import os
 import pandas as pd
 import pytest
 
-from helpers import course, record
+from helpers import course
+from helpers.maintain import record
 
 
 def test_one_run_per_beta(monkeypatch):

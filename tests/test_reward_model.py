@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from helpers import reward_model
 from helpers.errors import CourseError
-from helpers.preferences import Pair
-from helpers.raters import SimulatedRater
+from helpers.feedback import reward_model
+from helpers.feedback.pairs import Pair
+from helpers.feedback.simulated import SimulatedRater
 from helpers.rewards import score
 from helpers.tiny import TINY
 

@@ -13,8 +13,8 @@ from helpers.engine import TRLConfig, default_ppo_config
 from helpers.errors import CourseError
 from helpers.ppo.config import check
 from helpers.ppo.load import load_policy, load_tokenizer
+from helpers.rewards import load_reward
 from helpers.tiny import TINY
-from helpers.train_cli import load_reward
 
 MODELS = {"model": "gpt2-reviews", "tokenizer": "gpt2-reviews", "judge": "distilbert-reviews"}
 
@@ -174,7 +174,7 @@ def test_an_adapter_on_the_hub_is_not_followed(tmp_path, hub):
     )
     address = hub({"models/friend/adapter": place, "models/friend/judge": TINY / "distilbert-reviews"})
     script = (
-        "from helpers.train_cli import load_reward\n"
+        "from helpers.rewards import load_reward\n"
         "print(len(load_reward('friend/judge', 'cpu')(['A film.'])))\n"
         "load_reward('friend/adapter', 'cpu')\n"
     )
@@ -186,7 +186,7 @@ def test_an_adapter_on_the_hub_is_not_followed(tmp_path, hub):
             text=True,
             env=env | {"HF_HUB_OFFLINE": offline},
         )
-        assert done.stdout == "1\n" and "CourseError: --reward 'friend/adapter'" in done.stderr, done.stderr
+        assert done.stdout == "1\n" and "CourseError: the judge 'friend/adapter'" in done.stderr, done.stderr
         assert said in done.stderr.splitlines()[-1]
 
 

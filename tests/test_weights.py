@@ -13,9 +13,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from helpers import weights
 from helpers.errors import CourseError
-from helpers.rewards import get_positive_score, sentiment_reward
+from helpers.rewards import get_positive_score, load_reward, sentiment_reward
 from helpers.tiny import TINY
-from helpers.train_cli import load_reward
 
 TEXTS = ["I loved this film.", "I regretted every minute of it."]
 

@@ -1,4 +1,4 @@
-"""Notebook 08: error rate from agreement, graded preferences, beta and the scale of the reward."""
+"""Notebook 09: error rate from agreement, graded preferences, beta and the scale of the reward."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Notebook 09: memory of a run, its cost, and gradients added up over micro-batches."""
+"""Notebook 11: memory of a run, its cost, and gradients added up over micro-batches."""
 
 from helpers.exercises.base import call, not_attempted, number_mistake, report, unattempted
 

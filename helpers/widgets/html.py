@@ -1,12 +1,15 @@
 """HTML for the widgets and for their static doubles. Texts come from models and readers: nothing reaches HTML unescaped."""
 
 import html
+import math
 import re
 
 from helpers.palette import BLUE, ORANGE
 
 LIMIT = 2000
 """Characters shown of one text."""
+MANY_DIGITS = 1e9
+"""From here on numbers are shown as powers of ten."""
 TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Characters that turn the direction of what follows; letters written from right to left need none of them."""
 
@@ -43,17 +46,33 @@ def visible(character: str) -> str:
     return character
 
 
+def encodable(text: str) -> str:
+    """`text` without halves of surrogate pairs, which no message to the page can hold; for a field that is read again."""
+    return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
+
+
 def escape(text: str, limit: int = LIMIT) -> str:
-    """`text` as HTML that can neither run nor turn what stands around it; a long word may break, or it would widen the page."""
+    """`text` as HTML that can neither run nor turn what stands around it; a long word may break, or it would widen the page.
+
+    Each "$" and backslash is an element of its own. Every formula begins and ends with one of them, and MathJax finds none
+    whose signs lie in different elements, whatever the page tells it to ignore.
+    """
     breakable = re.sub(
         r"(\S{40})(?=\S)", "\\1\0", plain(text, limit)
     )  # `plain` leaves no NUL of the text's own
-    return f'<bdi dir="auto">{html.escape(breakable).replace(chr(0), "<wbr>")}</bdi>'
+    markup = re.sub(r"[$\\]", r"<span>\g<0></span>", html.escape(breakable))
+    return f'<bdi dir="auto">{markup.replace(chr(0), "<wbr>")}</bdi>'
 
 
 def number(value: float | None) -> str:
-    """Two decimals with a true minus sign; nothing for None."""
-    return "" if value is None else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+    """Two decimals with a true minus sign, large numbers with a power of ten; nothing for None."""
+    if value is None:
+        return ""
+    if math.isnan(value):
+        return "not a number"
+    if math.isinf(value):
+        return "infinity" if value > 0 else "minus infinity"
+    return format(value, ".2f" if abs(value) < MANY_DIGITS else ".2e").replace("-", "\N{MINUS SIGN}")
 
 
 def cell(value) -> str:
@@ -98,12 +117,12 @@ def bars(rows: list[tuple[str, float]], caption: str, low: float = 0.0, high: fl
 def shaded(pieces: list[tuple[str, float]], caption: str, scale: float | None = None) -> str:
     """Pieces of a text, each over its number: blue for above 0, orange for below, the stronger the further.
 
-    `scale` is the number that gets the full colour; by default the largest there is.
+    `scale` is the number that gets the full colour; by default the largest finite one. What is not a number gets none.
     """
-    scale = scale or max((abs(value) for _, value in pieces), default=0.0) or 1.0
+    scale = scale or max((abs(value) for _, value in pieces if math.isfinite(value)), default=0.0) or 1.0
     spans = []
     for text, value in pieces:
-        strength = min(1.0, abs(value) / scale)
+        strength = 0.0 if math.isnan(value) else min(1.0, abs(value) / scale)
         colour = f"{BLUE if value > 0 else ORANGE}{round(150 * strength):02x}"
         spans.append(
             f'<ruby style="background:{colour};padding:0 0.1em">{escape(text)}'

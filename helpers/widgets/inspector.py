@@ -9,7 +9,7 @@ import ipywidgets as widgets
 
 from helpers.errors import CourseError
 from helpers.rewards import score
-from helpers.widgets.html import Static, bars, escape, plain, shaded, table
+from helpers.widgets.html import Static, bars, encodable, escape, plain, shaded, table
 
 MAX_WORDS = 200
 """Words left out one at a time; of a longer text, the first."""
@@ -66,7 +66,7 @@ class RewardInspector:
         wide = {"layout": widgets.Layout(width="98%"), "style": {"description_width": "5em"}}
         self.groups = [
             ("your own text", []),
-            *((kind, list(group)) for kind, group in texts.items() if group),
+            *((kind, [encodable(text) for text in group]) for kind, group in texts.items() if group),
         ]
         # buttons, not a dropdown: in JupyterLab the arrow keys leave a dropdown for the next cell
         kinds = [(plain(kind, 40), place) for place, (kind, _) in enumerate(self.groups)]
@@ -140,7 +140,7 @@ class RewardInspector:
             contributes = None if reward is None else weight * reward
             rows.append({"part": name, "weight": float(weight), "reward": reward, "contributes": contributes})
         values = [row["contributes"] for row in rows]
-        rows.append({"part": "sum", "contributes": None if None in values else math.fsum(values)})
+        rows.append({"part": "sum", "contributes": None if None in values else sum(values)})
         return [table(rows, "What each part contributes: its weight times its reward")]
 
     def _classes(self, text: str, problems: list[str]) -> list[str]:

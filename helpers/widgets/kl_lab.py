@@ -4,6 +4,7 @@ import math
 
 import ipywidgets as widgets
 
+from helpers.errors import CourseError
 from helpers.palette import BLUE
 from helpers.widgets.html import Static, number, table
 from helpers.widgets.rows import check_rows
@@ -16,11 +17,15 @@ RUN_KEYS, SAMPLE_KEYS = ("beta", "step", "reward", "kl"), ("beta", "prompt", "ou
 SOURCE = "Read runs and samples from the CSV files that `python -m helpers record` writes: pandas.read_csv(file).to_dict('records')."
 QUIET = "#666666"
 """The lines that are not chosen: thin, dashed, and dark enough to read."""
+LARGEST = 1e100
+"""Numbers beyond are in the tables only: a diverged run has them, and next to them all others would be one dot."""
 
 
 def ticks(low: float, high: float) -> list[float]:
     """About five round numbers from the one at or below `low` to the one at or above `high`."""
-    rough = (high - low) / 5 or 1.0
+    rough, size = (high - low) / 5, max(abs(low), abs(high))
+    if rough <= max(1e-9 * size, 1e-100):  # all the same but for rounding, which is finer than ticks can be
+        rough = max(size, 1.0)
     power = 10 ** math.floor(math.log10(rough))
     step = next(power * nice for nice in (1, 2, 5, 10) if power * nice >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -44,21 +49,34 @@ class KLLab:
     """Reward against KL for recorded runs; a slider chooses beta and shows that run's numbers and samples.
 
     Args:
-        runs: one dictionary per evaluation: beta, step, reward, kl (nats a sample).
+        runs: one dictionary per evaluation: beta, step, reward, kl (nats a sample). Of a run that diverged reward and kl may
+            be infinite or NaN: the tables have them, the picture leaves them out and a sentence says so.
         samples: one dictionary per sample of a run's last evaluation: beta, prompt, output, reward.
 
     Raises:
-        CourseError: a row lacks one of these.
+        CourseError: a row lacks one of these, or something else stands where a number should.
     """
 
     def __init__(self, runs: list[dict], samples: list[dict]):
         check_rows(runs, RUN_KEYS, "runs[{}]", SOURCE)
         check_rows(samples, SAMPLE_KEYS, "samples[{}]", SOURCE)
-        self.samples = list(samples)
+        self.samples = [
+            {
+                "prompt": text_of(row["prompt"]),
+                "output": text_of(row["output"]),
+                "reward": number_of(row, "reward", f"samples[{index}]"),
+                "beta": finite(row, "beta", f"samples[{index}]"),
+            }
+            for index, row in enumerate(samples)
+        ]
+        evaluations = [
+            {name: finite(row, name, f"runs[{index}]") for name in ("beta", "step")}
+            | {name: number_of(row, name, f"runs[{index}]") for name in ("reward", "kl")}
+            for index, row in enumerate(runs)
+        ]
         self.runs: dict[float, list[dict]] = {}
-        for row in sorted(runs, key=lambda row: (float(row["beta"]), int(row["step"]))):
-            numbers = {key: float(row[key]) for key in ("reward", "kl")}
-            self.runs.setdefault(float(row["beta"]), []).append({"step": int(row["step"]), **numbers})
+        for row in sorted(evaluations, key=lambda row: (row["beta"], row["step"])):
+            self.runs.setdefault(row.pop("beta"), []).append(row | {"step": int(row["step"])})
         options = [(f"{beta:g}", beta) for beta in self.runs] or [("no runs", 0.0)]
         self.beta = widgets.SelectionSlider(options=options, index=0, description="beta")
         # the same by buttons: the core slider's handle has no name that a screen reader could say
@@ -92,26 +110,37 @@ class KLLab:
             for row in self.runs[beta]
         ]
         texts = [
-            {"prompt": row["prompt"], "output": row["output"], "reward": float(row["reward"])}
+            {name: row[name] for name in ("prompt", "output", "reward")}
             for row in self.samples
-            if float(row["beta"]) == beta
+            if row["beta"] == beta
         ]
         captions = (
             f"beta {beta:g}: samples at the end",
             f"beta {beta:g}: each evaluation on the held-out prompts",
         )
-        self.shown.value = "".join(map(table, (texts, numbers), captions))
+        self.shown.value = self.left_out() + "".join(map(table, (texts, numbers), captions))
+
+    def left_out(self) -> str:
+        """What the picture does not show, as a sentence for each run."""
+        counts = {beta: sum(not drawable(row) for row in rows) for beta, rows in self.runs.items()}
+        return "".join(
+            f"<p>With beta {beta:g}, the picture leaves out {count} of {len(self.runs[beta])} evaluations: reward or KL is infinite, "
+            "not a number or too large to draw. A run that diverges has such numbers.</p>"
+            for beta, count in counts.items()
+            if count
+        )
 
     def svg(self, chosen: float) -> str:
         """Reward against KL, one line per beta; the chosen one is solid, thick, dotted at each evaluation and in bold."""
-        points = [row for rows in self.runs.values() for row in rows]
+        drawn = {beta: [row for row in rows if drawable(row)] for beta, rows in self.runs.items()}
+        points = [row for rows in drawn.values() for row in rows] or [{"kl": 0.0, "reward": 0.0}]
         x = Axis([row["kl"] for row in points], LEFT, WIDTH - RIGHT)
         y = Axis([row["reward"] for row in points], HEIGHT - BOTTOM, TOP)
         on_top = sorted(
-            self.runs, key=lambda beta: beta == chosen
+            (beta for beta, rows in drawn.items() if rows), key=lambda beta: beta == chosen
         )  # what is drawn last lies above the others
-        lines = [line(self.runs[beta], x, y, beta == chosen) for beta in on_top]
-        names = [label(beta, self.runs[beta][-1], x, y, beta == chosen) for beta in on_top]
+        lines = [line(drawn[beta], x, y, beta == chosen) for beta in on_top]
+        names = [label(beta, drawn[beta][-1], x, y, beta == chosen) for beta in on_top]
         last = self.runs[chosen][-1]
         about = (
             f"Held-out reward against KL for beta {', '.join(f'{beta:g}' for beta in self.runs)}. With beta {chosen:g} the "
@@ -132,6 +161,38 @@ class KLLab:
             for beta, rows in self.runs.items()
         ]
         return Static(table(rows, "Held-out reward and KL at the end of each run"))
+
+
+def text_of(value) -> str:
+    """A text of a sample; pandas reads an empty one from a CSV file as NaN."""
+    return value if isinstance(value, str) else ""
+
+
+def number_of(row: dict, name: str, where: str) -> float:
+    """The number `name` of a row, possibly infinite or NaN; a CSV file has an empty text for NaN.
+
+    Raises:
+        CourseError: it is no number.
+    """
+    try:
+        return float("nan" if row[name] == "" else row[name])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CourseError(
+            f"{where} has {row[name]!r:.40} as its {name}: expected a number. {SOURCE}"
+        ) from error
+
+
+def finite(row: dict, name: str, where: str) -> float:
+    """The same where infinity and NaN have no meaning."""
+    value = number_of(row, name, where)
+    if not math.isfinite(value):
+        raise CourseError(f"{where} has {row[name]!r:.40} as its {name}: expected a finite number. {SOURCE}")
+    return value
+
+
+def drawable(row: dict) -> bool:
+    """Whether an evaluation has a place in the picture; NaN has none, and fails every comparison."""
+    return all(abs(row[name]) < LARGEST for name in ("reward", "kl"))
 
 
 def axes(x: Axis, y: Axis) -> str:

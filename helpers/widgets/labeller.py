@@ -5,19 +5,25 @@ import statistics
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 
 import ipywidgets as widgets
 
 from helpers.errors import CourseError
-from helpers.preferences import Pair, Rating, Ratings, now
-from helpers.widgets.html import Static, escape, plain, table
+from helpers.feedback.pairs import Pair
+from helpers.feedback.ratings import Rating, Ratings, now
+from helpers.widgets.html import Static, encodable, escape, plain, table
 
 # Seconds after a pair's appearing in which clicks do not count: the second half of a double click, or clicks that queued
 # while the kernel was busy, would rate a pair that nobody has read.
 MIN_SECONDS = 0.3
 APART = 5  # a pair comes again only after so many showings, so that it is judged again and not remembered
+LONGEST = 24 * 3600  # seconds that count for the pace; a file may hold any number
 RECENT = 20  # ratings whose median is the pace; a median, since a rater goes for coffee
 OTHER = {"first": "second", "second": "first"}
+ELSEWHERE = (
+    "The file was changed in another window or program, so this click did not count. This comes next now."
+)
 
 
 class PreferenceLabeller:
@@ -28,8 +34,8 @@ class PreferenceLabeller:
     with themself (`agreement.self_agreement`). The sides are shuffled by name and pair.
 
     Args:
-        pairs: what to rate, in order (`raters.choose_pairs`).
-        ratings: the file; several raters may share it, one kernel at a time.
+        pairs: what to rate, in order (`pairs.choose_pairs`).
+        ratings: the file; several raters may share it, in several kernels.
         rater: the rater's name; may be typed in the widget.
         repeat_every: 2 or more.
     Raises:
@@ -53,7 +59,11 @@ class PreferenceLabeller:
         wide = {"style": {"description_width": "initial"}}
         # continuous_update=False: the value arrives when the rater leaves the field, so half a name rates nothing
         self.rater = widgets.Text(
-            description="Rater", value=rater, placeholder="your name", continuous_update=False, **wide
+            description="Rater",
+            value=encodable(rater),
+            placeholder="your name",
+            continuous_update=False,
+            **wide,
         )
         self.reason = widgets.Text(description="Reason (optional)", continuous_update=False, **wide)
         self.left, self.tie, self.right, self.skip, self.undo = self.buttons = [
@@ -85,7 +95,7 @@ class PreferenceLabeller:
     def show(self, note: str = "") -> None:
         """Show the pair that comes next, or say why there is none; `note` below it."""
         simulated = {rating.rater for rating in self.ratings.standing() if rating.simulated}
-        typed = self.rater.value.strip()
+        typed = encodable(self.rater.value.strip())
         self.name = "" if typed in simulated else typed
         mine = self.mine()
         self.pair = self.next_pair(mine)
@@ -130,7 +140,7 @@ class PreferenceLabeller:
     def rate(self, choice: str) -> None:
         """Write the choice to the disk, then show the next pair; where writing fails, say so and keep the pair."""
         seconds = time.monotonic() - self.appeared
-        if seconds < MIN_SECONDS or not self.pair or not self.name:
+        if seconds < MIN_SECONDS or not self.pair or not self.name or not self.is_current(self.mine):
             return
         rating = Rating(
             id=uuid.uuid4().hex,
@@ -143,22 +153,37 @@ class PreferenceLabeller:
             seconds=round(seconds, 2),
             reason=self.reason.value,
         )
-        if self.saved(self.ratings.add, rating):
+        if self.done(self.ratings.add, rating):
             self.reason.value = ""
-            self.show()
+            self.show(self.note)
 
     def take_back(self) -> None:
         """Take back this rater's last rating and show its pair again, with the reason given."""
-        if time.monotonic() - self.appeared >= MIN_SECONDS and not self.undo.disabled:
+        soon = time.monotonic() - self.appeared < MIN_SECONDS
+        if not soon and not self.undo.disabled and self.is_current(lambda: self.ratings.standing(self.name)):
             reason = self.ratings.standing(self.name)[-1].reason
-            if self.saved(self.ratings.undo, self.name):
-                self.reason.value = reason
-                self.show()
+            if self.done(self.ratings.undo, self.name):
+                self.reason.value = encodable(reason)
+                self.show(self.note)
 
-    def saved(self, write, what) -> bool:
-        """Whether writing to the file went well; if not, a sentence says why not."""
+    def is_current(self, ratings: Callable[[], list[Rating]]) -> bool:
+        """Whether `ratings` gives what it gave before other windows' ratings are read; if not, show what comes next now.
+
+        Else a pair that was rated there would be rated again, or an undo would take back what does not show here.
+        """
+        before = ratings()
+        if not self.done(self.ratings.refresh):
+            return False
+        self.note = self.ratings.repaired
+        if ratings() == before:
+            return True
+        self.show(f"{self.note} {ELSEWHERE}".strip())
+        return False
+
+    def done(self, act, *what) -> bool:
+        """Whether something with the file went well; if not, a sentence says why not."""
         try:
-            write(what)
+            act(*what)
         except CourseError as error:
             self.message.value = sentence(str(error))
             return False
@@ -168,7 +193,7 @@ class PreferenceLabeller:
         """How many pairs are rated, the seconds a pair takes, and the minutes left."""
         rated = len({rating.pair.id for rating in mine})
         words = f"{rated} of {len(self.pairs)} rated"
-        times = [rating.seconds for rating in mine[-RECENT:] if rating.seconds]
+        times = [rating.seconds for rating in mine[-RECENT:] if 0 < rating.seconds < LONGEST]
         if not times or rated == len(self.pairs):
             return words
         pace = statistics.median(times)

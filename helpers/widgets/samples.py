@@ -1,6 +1,7 @@
 """The sample explorer: the same prompts before and after training, and where in a text the policy moved."""
 
 import difflib
+import math
 
 import ipywidgets as widgets
 
@@ -90,8 +91,13 @@ class SampleExplorer:
         self.show()
 
     def sorted_rows(self) -> list[dict]:
-        """The rows in the chosen order."""
-        return sorted(self.rows, key=ORDERS[self.sort.value])
+        """The rows in the chosen order; those for which it has no number come last."""
+
+        def place(row: dict) -> tuple[bool, float]:
+            value = ORDERS[self.sort.value](row)
+            return (True, 0.0) if math.isnan(value) else (False, value)
+
+        return sorted(self.rows, key=place)
 
     def go(self, places: int) -> None:
         """Show the sample so many places on; the field stops at either end."""

@@ -106,9 +106,9 @@ def slide(reader) -> None:
 
 
 def test_preference_labeller(open_notebook, screenshot, server):
-    """Notebook 08 up to its labeller: rated by keyboard and by mouse, closed, and gone on with in a new page and kernel."""
+    """Notebook 09 up to its labeller: rated by keyboard and by mouse, closed, and gone on with in a new page and kernel."""
     _, _, course = server
-    notebook = nbformat.read(course / "notebooks" / "08_human_feedback.ipynb", as_version=4)
+    notebook = nbformat.read(course / "notebooks" / "09_human_feedback.ipynb", as_version=4)
     shows = next(place for place, cell in enumerate(notebook.cells) if "labeller.view" in cell.source)
     notebook.cells = notebook.cells[: shows + 1]
     rated = 0

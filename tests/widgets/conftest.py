@@ -10,6 +10,8 @@ HOSTILE = [
     "\u202eright to left \u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627",
     "emoji \U0001f3ac\U0001f468\u200d\U0001f469\u200d\U0001f467",
     "NUL \x00 and bell \x07",
+    r"costs $5 and $7, \(x\), \[y\], $$z$$, \begin{equation}e\end{equation}, \ref{f}, \$, \\ and \href{javascript:alert(1)}{g}",
+    "half a pair \ud83c and the other half \udfac",
     "",
 ]
 

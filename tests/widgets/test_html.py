@@ -2,12 +2,14 @@
 
 import re
 
-from helpers.widgets.html import LIMIT, escape, plain
+import pytest
+
+from helpers.widgets.html import LIMIT, bars, cell, encodable, escape, number, plain, shaded
 
 
 def test_hostile_text_is_text(hostile):
     markup = escape(hostile)
-    assert re.fullmatch(r'<bdi dir="auto">([^<>]|<wbr>)*</bdi>', markup)
+    assert re.fullmatch(r'<bdi dir="auto">([^<>$\\]|<wbr>|<span>[$\\]</span>)*</bdi>', markup)
     assert not set("\x00\x07\u202e") & set(markup)
 
 
@@ -24,3 +26,42 @@ def test_a_long_text_is_cut_and_counted():
 def test_a_long_word_may_break():
     assert escape("b" * 100) == f'<bdi dir="auto">{"b" * 40}<wbr>{"b" * 40}<wbr>{"b" * 20}</bdi>'
     assert "<wbr>" not in escape("b" * 40 + " " + "c" * 40)
+
+
+def test_formulas_stay_text():
+    """MathJax finds a formula only where its first and last sign stand in one element, "$" and a backslash among them."""
+    text = r"costs $5 and $7, \(x\)"
+    markup = escape(text)
+    assert re.sub("<.*?>", "", markup) == text
+    assert not any({"$", "\\"} & set(piece) for piece in re.split("<.*?>", markup) if len(piece) > 1)
+
+
+def test_half_a_pair_is_replaced_and_all_else_stays():
+    assert encodable("a\ud83c b\udfac \U0001f3ac\n\x00\u202e") == "a\ufffd b\ufffd \U0001f3ac\n\x00\u202e"
+
+
+@pytest.mark.parametrize(
+    "value, shown",
+    [
+        (float("nan"), "not a number"),
+        (float("inf"), "infinity"),
+        (-float("inf"), "minus infinity"),
+        (1e300, "1.00e+300"),
+        (-1e9, "\u22121.00e+09"),
+        (-999_999_999.0, "\u2212999999999.00"),
+        (None, ""),
+    ],
+)
+def test_numbers_of_every_size(value, shown):
+    assert number(value) == shown and shown in cell(value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e308, -1e308])
+def test_numbers_that_have_no_place_hide_no_others(value):
+    drawn = shaded([("a", value), ("b", 1.0), ("c", -0.5)], "caption")
+    colours = [int(colour, 16) for colour in re.findall(r"background:#[0-9a-fA-F]{6}([0-9a-f]{2})", drawn)]
+    assert len(colours) == 3 and number(value) in drawn
+    assert abs(value) == 1e308 or colours[1:] == [150, 75]
+    assert number(value) in bars([("a", value), ("b", 0.5)], "caption") and "nan" not in drawn + bars(
+        [("a", value)], ""
+    )

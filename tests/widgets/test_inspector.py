@@ -281,6 +281,28 @@ def test_broken_class_scores_are_named(scores):
     assert "class scores: " in inspector.scores.value and "1.00" in inspector.scores.value
 
 
+def test_parts_that_outgrow_the_numbers():
+    """Finite rewards, and weights that make them infinite: shown as that, and no error."""
+    inspector = RewardInspector({"a": length}, parts={length: 1e308, greats: -1e308})
+    for text in ["great " * 20, "word " * 20]:
+        inspector.text.value = text
+        assert "infinity" in inspector.scores.value and "Problem" not in inspector.scores.value
+    assert "not a number" in inspector.static().markup or "infinity" in inspector.static().markup
+
+
+def test_words_that_move_it_infinitely():
+    inspector = RewardInspector({"a": lambda samples: [1.7e308 * (-1) ** len(s.split()) for s in samples]})
+    inspector.text.value = "two words"
+    inspector.words.click()
+    assert "infinity" in words_of(inspector) and "Problem" not in words_of(inspector)
+
+
+def test_rewards_per_token_whose_sum_is_too_large_are_a_problem_with_a_name():
+    inspector = RewardInspector({"a": lambda samples: [[1.7e308, 1.7e308] for _ in samples]})
+    inspector.text.value = "word"
+    assert "Problem" in inspector.scores.value
+
+
 def test_class_scores_as_numbers():
     assert checked_scores(lambda text: {"B": 1, "A": 0}, "text") == [("A", 0.0), ("B", 1.0)]
 

@@ -1,6 +1,7 @@
 """The KL lab: a picture, numbers and samples for each recorded beta."""
 
 import csv
+import math
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers.errors import CourseError
+from helpers.widgets.html import number
 from helpers.widgets.kl_lab import KLLab, ticks
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -167,8 +169,106 @@ def test_numbers_come_as_text_too(runs, samples):
     )
     assert "output 1 of 0<" in lab.shown.value
     assert [row["step"] for row in lab.runs[0.5]] == [0, 20, 100]
-    with pytest.raises(ValueError):
-        KLLab([{**runs[0], "reward": "<script>"}], samples)
+
+
+DIVERGED = [float("nan"), float("inf"), -float("inf"), "nan", "inf", "", 1e300, -1e308]
+
+
+def unharmed(lab):
+    """Every number in the picture is finite, and lies in it."""
+    drawn = picture(lab)
+    _, _, width, height = map(float, drawn.get("viewBox").split())
+    for element in drawn.iter():
+        said = " ".join(value for name, value in element.attrib.items() if name != "aria-label")
+        assert not re.search(r"\b(nan|inf)\b", said), said
+        for pair in (element.get("points") or "").split():
+            a, b = map(float, pair.split(","))
+            assert 0 <= a <= width and 0 <= b <= height
+    assert len({text.text for text in drawn.findall(f"{SVG}text")}) > 3
+    return True
+
+
+@pytest.mark.parametrize("value", DIVERGED, ids=repr)
+@pytest.mark.parametrize("names", [("reward",), ("kl",), ("reward", "kl")])
+def test_a_run_that_diverged(runs, samples, value, names):
+    """Its later evaluations are in the table and not in the picture, and a sentence says so."""
+    for row in runs:
+        if row["beta"] == 0.0 and row["step"] >= 20:
+            row.update(dict.fromkeys(names, value))
+    samples[2]["reward"] = value
+    lab = KLLab(runs, samples)
+    shown = number(float("nan" if value == "" else value))
+    for lab.beta.value in (0.0, 0.5):
+        assert unharmed(lab)
+        assert "With beta 0, the picture leaves out 2 of 3 evaluations" in lab.shown.value
+        assert "With beta 0.5" not in lab.shown.value
+    lab.beta.value = 0.0
+    assert lab.shown.value.count(f">{shown}<") == 2 * len(names) + 1
+    assert lab.static().markup.count(f">{shown}<") == len(names)
+    points = [line.get("points").count(",") for line in picture(lab).findall(f"{SVG}polyline")]
+    assert sorted(points) == [1, 3]
+
+
+def test_nothing_but_a_run_that_diverged(runs, samples):
+    for row in runs:
+        row["kl"] = float("nan")
+    lab = KLLab(runs, samples)
+    assert unharmed(lab) and not picture(lab).findall(f"{SVG}polyline")
+    assert lab.shown.value.count("the picture leaves out 3 of 3 evaluations") == 2
+    assert "KL not a number" in picture(lab).get("aria-label")
+
+
+@pytest.mark.parametrize("value", [1.0882951853736334e-41, -5.752381881524212e24, 0.7, 1e99])
+def test_neighbouring_numbers_have_a_place(runs, samples, value):
+    """Numbers that differ by rounding alone: ticks between them would fall together."""
+    for row in runs:
+        row["kl"] = row["reward"] = value
+    runs[0]["kl"] = runs[0]["reward"] = math.nextafter(value, math.inf)
+    assert unharmed(KLLab(runs, samples))
+
+
+@pytest.mark.parametrize("scale", [1e-320, 1e-200, 1e-12, 1.0, 1e12, 1e99])
+@pytest.mark.parametrize("offset", [0.0, 1.0, -1e50])
+def test_numbers_of_every_size_have_a_place(runs, samples, scale, offset):
+    for row in runs:
+        row["kl"], row["reward"] = offset + scale * row["kl"], offset - scale * row["reward"]
+    lab = KLLab(runs, samples)
+    assert unharmed(lab) and len(picture(lab).findall(f"{SVG}polyline")) == 2
+    assert len(re.findall("<path", lab.picture.value)) < 50
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("reward", "<script>"),
+        ("kl", None),
+        ("beta", "nan"),
+        ("step", float("nan")),
+        ("step", "inf"),
+        ("beta", 10**400),
+    ],
+)
+def test_what_is_no_number_is_named(runs, samples, name, value):
+    runs[1][name] = value
+    with pytest.raises(CourseError, match=rf"runs\[1\] has .* as its {name}: expected a (finite )?number"):
+        KLLab(runs, samples)
+    if name in samples[1]:
+        samples[1][name] = value
+        with pytest.raises(CourseError, match=rf"samples\[1\] has .* as its {name}"):
+            KLLab([], samples)
+
+
+def test_an_empty_text_is_empty_as_pandas_reads_it(runs, samples):
+    samples[2]["output"] = float("nan")
+    lab = KLLab(runs, samples)
+    assert "not a number" not in lab.shown.value and "prompt 0" in lab.shown.value
+
+
+def test_steps_of_a_column_with_gaps(runs):
+    """As pandas reads integers in a column where one is missing elsewhere: as 100.0."""
+    assert [
+        row["step"] for row in KLLab([{**row, "step": f"{row['step']}.0"} for row in runs], []).runs[0.0]
+    ] == [0, 20, 100]
 
 
 def test_the_recorded_runs():

@@ -4,14 +4,16 @@ import json
 import re
 import resource
 import time
+from dataclasses import replace
 
 import ipywidgets as widgets
 import pytest
 
-from helpers.agreement import self_agreement
 from helpers.errors import CourseError
-from helpers.preferences import Pair, Rating, Ratings, record_of
-from helpers.raters import SimulatedRater
+from helpers.feedback.agreement import self_agreement
+from helpers.feedback.pairs import Pair
+from helpers.feedback.ratings import Rating, Ratings, record_of
+from helpers.feedback.simulated import SimulatedRater
 from helpers.widgets import labeller as module
 from helpers.widgets.html import Static
 from helpers.widgets.labeller import OTHER, PreferenceLabeller
@@ -94,13 +96,25 @@ def test_tie_skip_reason_and_seconds(label, path, clock):
     )
 
 
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -float("inf"), 1e308, -1.0])
+def test_a_file_with_seconds_that_no_rater_took(label, seconds):
+    """The file is the reader's, and may come from elsewhere: such a number says nothing about the pace."""
+    lab = label()
+    odd, fine = (
+        Rating(f"{place}", "", "Ann", False, PAIRS[place], "tie", "first", taken, "")
+        for place, taken in enumerate([seconds, 3.0])
+    )
+    assert lab.pace_in_words([odd]) == "1 of 40 rated"
+    assert lab.pace_in_words([odd, fine]) == "2 of 40 rated, 3 s a pair, about 2 minutes left"
+
+
 def test_a_rating_is_on_disk_before_the_next_pair_shows(label, path, monkeypatch):
     lab = label()
     first, seen = lab.shown.value, []
     lab.shown.observe(lambda change: seen.append(len(Ratings(path).standing())), "value")
     monkeypatch.setattr("os.fsync", lambda handle: seen.append(lab.shown.value == first))
     lab.left.click()
-    assert seen == [True, 1]
+    assert seen == [True, True, 1]  # the folder, which has a new file, and the file
 
 
 def test_a_click_right_after_a_pair_appeared_does_not_count(label, path, clock, monkeypatch):
@@ -384,10 +398,53 @@ def test_a_full_disk_is_a_sentence_and_the_pair_stays(label, path):
 
 
 def test_two_kernels_with_one_file(label, path):
-    one, other = label(), label()
-    one.left.click()
+    """Two raters do not disturb each other; one rater in two windows rates no showing twice, and takes back what shows."""
+    ann, ben = label("Ann"), label("Ben")
+    for _ in range(3):
+        ann.left.click()
+        ben.right.click()
+    assert not ann.message.value and not ben.message.value and "Ann 3, Ben 3." in sentence_of(ben.people)
+    other = label("Ann")
+    ann.left.click()
     other.left.click()
-    assert "changed by another program" in sentence_of(other.message) and len(Ratings(path).standing()) == 1
+    assert "changed in another window" in sentence_of(other.message) and sides(other) == sides(ann)
+    assert len(Ratings(path).standing("Ann")) == 4
+    other.left.click()
+    assert not other.message.value and len(Ratings(path).standing("Ann")) == 5
+    ann.undo.click()
+    assert "changed in another window" in sentence_of(ann.message) and sides(ann) == sides(other)
+    ann.undo.click()
+    assert not ann.message.value and len(Ratings(path).standing("Ann")) == 4
+
+
+def test_a_rating_of_other_pairs_in_another_window_is_not_taken_back(label, path):
+    lab = label(pairs=PAIRS[:20])
+    lab.left.click()
+    label(pairs=PAIRS[20:]).left.click()
+    lab.undo.click()
+    assert "changed in another window" in sentence_of(lab.message) and lab.undo.disabled
+    assert len(Ratings(path).standing()) == 2
+
+
+def test_what_another_kernel_left_half_written_is_repaired_and_said(label, path):
+    lab = label()
+    lab.left.click()
+    path.write_bytes(path.read_bytes() + b'{"id": "half')
+    lab.left.click()
+    assert "line 2 was only half written" in sentence_of(lab.message) and len(Ratings(path).standing()) == 2
+    lab.left.click()
+    assert not lab.message.value and len(Ratings(path).standing()) == 3
+
+
+def test_a_file_that_is_gone_is_a_sentence_and_the_pair_stays(label, path):
+    lab = label()
+    lab.left.click()
+    shown = lab.shown.value
+    path.unlink()
+    for button in lab.buttons:
+        button.click()
+        assert "moved, deleted or emptied" in sentence_of(lab.message) and lab.shown.value == shown
+    assert not path.exists() and len(lab.ratings.standing()) == 1
 
 
 # What a rater sees
@@ -408,10 +465,11 @@ PLACES = ["prompt", "first", "second", "rater", "simulated", "reason", "file"]
 def test_hostile_text_stays_text(path, hostile, place):
     texts = {"prompt": "p", "first": "f", "second": "s"}
     pair = Pair(**(texts | {place: hostile} if place in texts else texts))
-    file = path.with_name(re.sub(r"[/\0]", "", hostile)[:40] + ".jsonl") if place == "file" else path
+    name = re.sub("[/\0\ud800-\udfff]", "", hostile)[:40] + ".jsonl"
+    file = path.with_name(name) if place == "file" else path
     if place == "simulated":
-        for rating in SimulatedRater(len_of, name=hostile).rate([pair]):
-            Ratings(file).add(rating)
+        for rating in SimulatedRater(len_of).rate([pair]):
+            Ratings(file).add(replace(rating, rater=hostile))
     else:
         Ratings(file).add(Rating("a", "", "Ben", False, PAIRS[0], "tie", "first", 1, ""))
     file.write_bytes(file.read_bytes() + b'{"id": "half')
@@ -423,9 +481,9 @@ def test_hostile_text_stays_text(path, hostile, place):
     shown += all_markup(lab)
     lab.undo.click()
     shown += all_markup(lab)
-    file.write_bytes(file.read_bytes() + b"\n")
+    file.write_bytes(file.read_bytes() + json.dumps({"id": hostile}).encode() + b"\n")
     lab.left.click()
-    assert "changed by another program" in lab.message.value or not lab.name
+    assert "lacks " in lab.message.value or not lab.name
     assert not unsafe(shown + list(all_markup(lab)))
 
 

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from helpers.errors import CourseError
+from helpers.widgets.html import number
 from helpers.widgets.samples import SampleExplorer, marked
 
 # name: reward before, reward after, KL of the two tokens
@@ -148,6 +149,37 @@ def test_a_sample_without_tokens(rows):
     rows[0]["tokens"], rows[0]["after"] = [], ""
     explorer = SampleExplorer(rows)
     assert "KL 0.00 nats" in explorer.shown.value and "<ruby" not in explorer.static().markup
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e308])
+@pytest.mark.parametrize("place", ["reward_before", "reward_after", "tokens"])
+def test_numbers_of_a_policy_that_diverged(rows, place, value):
+    rows[0][place] = [(" it", value, value), (" was", 0.5, 0.5)] if place == "tokens" else value
+    explorer = SampleExplorer(rows)
+    for order in explorer.sort.options:
+        explorer.sort.value = order
+        names = []
+        for explorer.sample.value in range(1, 5):
+            names.append(prompt_shown(explorer))
+            for what in ("KL", "advantage"):
+                explorer.strip.value = what
+                assert not re.search(r"\b(nan|inf)\b", explorer.shown.value)
+            assert names[-1] != "up" or number(value) in explorer.shown.value
+        assert sorted(names) == sorted(NUMBERS)
+        assert number(value) in explorer.static().markup
+
+
+@pytest.mark.parametrize(
+    "order, place",
+    [("largest gain", "reward_before"), ("largest loss", "reward_after"), ("largest KL", "tokens")],
+)
+def test_samples_without_a_number_come_last(rows, order, place):
+    nan = float("nan")
+    for row in rows[:2]:
+        row[place] = [(" it", nan, nan)] if place == "tokens" else nan
+    explorer = SampleExplorer(rows)
+    explorer.sort.value = order
+    assert [row["prompt"] for row in explorer.sorted_rows()][2:] == ["prompt up", "prompt down"]
 
 
 def test_a_row_that_lacks_something(rows):

@@ -1,4 +1,4 @@
-"""Train the models of the embedded world from scratch: `python -m helpers.tiny.build`.
+"""Train the models of the embedded world from scratch: `python -m helpers.maintain.build_tiny`.
 
 Two cores, ten to fifteen minutes, no network, the same seeds every time. The course never imports this file; it only reads the folders it writes:
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import course, reviews
-from helpers.course import Course, atomic_write
-from helpers.notebooks import NOTEBOOKS, run_tagged
+from helpers.course import Course
+from helpers.files import write_text
+from helpers.maintain.bench.seeds import notebook_config
+from helpers.maintain.stored_outputs import run_tagged
+from helpers.notebooks import NOTEBOOKS
 from helpers.ppo.train import train
-from helpers.seeds import notebook_config
-from helpers.train_cli import load_reward
+from helpers.rewards import load_reward
 
 BETAS = [0.0, 0.005, 0.02, 0.1, 0.5]
 RATINGS = [10, 100, 1000]
@@ -47,13 +49,13 @@ def kl_lab(here: Course) -> dict[str, pd.DataFrame]:
 
 
 def goodhart(here: Course) -> dict[str, pd.DataFrame]:
-    """Notebook 08's run without a KL penalty and a third longer, on reward models fitted to few and to many simulated ratings.
+    """Notebook 09's run without a KL penalty and a third longer, on reward models fitted to few and to many simulated ratings.
 
     Returns:
         The runs (ratings, draw, accuracy by the true taste, step, kl, proxy, gold: one row per evaluation on the held-out
         prompts) and the samples of the last evaluation (ratings, draw, prompt, output, proxy, gold).
     """
-    names = run_tagged(NOTEBOOKS / "08_human_feedback.ipynb", "recipe")
+    names = run_tagged(NOTEBOOKS / "09_human_feedback.ipynb", "recipe")
     data, tested = (names["training_data"](rated) for rated in (names["rated"]["train"], names["true_test"]))
     runs, samples = [], []
     for ratings in [n for n in RATINGS if n <= len(data)]:
@@ -100,5 +102,5 @@ def main(folder: Path = NOTEBOOKS / "data") -> None:
     for recording in (kl_lab, goodhart):
         for name, table in recording(here).items():
             path = folder / f"{recording.__name__}_{name}.csv"
-            atomic_write(path, table.round(4).to_csv(index=False, lineterminator="\n"))
+            write_text(path, table.round(4).to_csv(index=False, lineterminator="\n"))
             print(f"recorded {here.show_path(path)}")

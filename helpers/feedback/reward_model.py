@@ -1,4 +1,4 @@
-"""Around a reward model fitted to preferences: ratings to training data, texts to rewards. Notebook 08 does the fitting.
+"""Around a reward model fitted to preferences: ratings to training data, texts to rewards. Notebook 09 does the fitting.
 
 A reward model is a sequence classifier with one label, as `AutoModelForSequenceClassification.from_pretrained(...,
 num_labels=1)` makes it: its one logit is the reward of the whole text (Ziegler et al. 2019, arxiv.org/abs/1909.08593,
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from helpers.errors import CourseError
+from helpers.feedback.ratings import Rating
 from helpers.ppo.prompts import pad_rows
-from helpers.preferences import Rating
 
 TARGETS = {"first": 1.0, "tie": 0.5, "second": 0.0}
 

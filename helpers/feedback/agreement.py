@@ -4,7 +4,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from helpers.preferences import Rating
+from helpers.feedback.ratings import Rating
 
 
 @dataclass(frozen=True)

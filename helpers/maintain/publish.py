@@ -13,6 +13,7 @@ from pathlib import Path
 from helpers.course import ROOT
 from helpers.errors import CourseError
 from helpers.files import write_text
+from helpers.notebooks import COURSE_NOTEBOOK
 
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 UNPUBLISHED = "Colab: this copy of the course has not been published yet; `make publish REPO=owner/name` adds the button."
@@ -37,8 +38,6 @@ course_folder = next((folder for folder in folders if (folder / "helpers/course.
 assert course_folder, "Above this notebook is no helpers folder: download the whole course, not one file."
 sys.path.insert(0, str(course_folder))"""
 
-# A copy, such as Jupyter's 03_pipeline-Copy1.ipynb, is the reader's.
-COURSE_NOTEBOOK = re.compile(r"[0-9][0-9]_\w+\.ipynb")
 STAMPED = re.compile(r'^(REPOSITORY|BRANCH) = ".*"$', re.MULTILINE)
 
 
@@ -206,7 +205,7 @@ def stamp_notebook(text: str, name: str, place: Place) -> str:
     setup = next((cell for cell in cells if cell["cell_type"] == "code"), {"source": []})
     if without_stamp("".join(setup["source"])) != SETUP:
         raise CourseError(
-            f"{name}: the first code cell should be the Setup cell that helpers.publish.setup_cell() returns"
+            f"{name}: the first code cell should be the Setup cell that helpers.maintain.publish.setup_cell() returns"
         )
     setup["source"] = setup_cell(place).splitlines(keepends=True)
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"

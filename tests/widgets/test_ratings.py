@@ -1,8 +1,13 @@
 """Preferences on disk: damage, foreign files, agreement, export and import, the simulated rater, and the choice of pairs."""
 
+import contextlib
+import errno
+import fcntl
 import json
 import os
 import resource
+import shutil
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,11 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from helpers.agreement import Share, agreement, self_agreement, wilson
+from helpers import files
 from helpers.errors import CourseError
-from helpers.exchange import export_pairs, import_pairs
-from helpers.preferences import Pair, Rating, Ratings
-from helpers.raters import SimulatedRater, choose_pairs, shared_words
+from helpers.feedback.agreement import Share, agreement, self_agreement, wilson
+from helpers.feedback.exchange import export_pairs, import_pairs
+from helpers.feedback.pairs import Pair, choose_pairs, shared_words
+from helpers.feedback.ratings import Rating, Ratings, record_of
+from helpers.feedback.simulated import SimulatedRater
 
 PAIR = Pair("The film was", " good.", " bad.")
 ODD = [
@@ -137,6 +144,152 @@ def test_what_could_not_be_read_again_is_not_written(path, three, changes, says)
 # Damage
 
 
+def kept(path, ratings):
+    """What the last repair says it kept beside the file; every repair before kept a file of its own."""
+    files = [other for other in path.parent.iterdir() if other.name.startswith(f"{path.name}.cut-")]
+    last = path.with_name(f"{path.name}.cut-{len(files)}")
+    assert f"kept in {last}" in ratings.repaired
+    return last.read_bytes()
+
+
+# every escape that json writes, and both truths; numbers with a point, without, and with an exponent
+WRITTEN = [
+    rating(1, rater='"\\/\b\f\n\r\t', pair=Pair("\x00\x1f\x7fé", "\ud800 🎬", "\u2028"), seconds=1.25e-05),
+    rating(2, "tie", "", Pair("", "", " "), simulated=True, seconds=7, reason="\\u0041\\"),
+    rating(3, seconds=123456789.5),
+]
+
+
+@pytest.mark.parametrize("last", WRITTEN, ids=lambda one: one.id[-1])
+def test_a_line_of_anything_cut_anywhere_is_repaired(path, three, last):
+    ratings, before = Ratings(path), path.read_bytes()
+    ratings.add(last)
+    whole = path.read_bytes()
+    for size in range(len(before) + 1, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        ratings = Ratings(path)
+        assert "line 4 was only half written" in ratings.repaired and ratings.standing() == three
+        assert path.read_bytes() == before and kept(path, ratings) == whole[len(before) : size]
+
+
+def edits(line):
+    """A line with something wrong before its end, as a hand in an editor leaves it."""
+    half = line[:-40]
+    yield "a quote too many", line.replace('" good.', '"" good.')
+    yield "a comma missing", line.replace('", "first"', '" "first"', 1)
+    yield "a name misspelled", half.replace('"time"', '"tine"')
+    yield "a bare é", half.replace("The film", "The café film")
+    yield "a tabulator", half.replace("The film", "The\tfilm")
+    yield "True", line[:-5].replace("false", "False")
+    yield "an escape that is none", half.replace("The film", "The \\quiet film")
+    yield "capitals in an escape", half.replace("The film", "\\u00E9 film")
+    yield "a name in front", "x" + half
+    yield "a word after it", line + " checked"
+    yield "a brace too many", line + "}"
+    yield "another object after it", line + line[:20]
+    yield "spaces", line[:-5].replace('": ', '" : ')
+    yield "cut with its line end", half + "\n"
+    yield "cut by another editor's line end", half + "\r"
+    yield "cut, with an empty line", half + "\n\n"
+
+
+@pytest.mark.parametrize("zeros", [0, 300])
+def test_an_edited_last_line_is_never_thrown_away(path, three, zeros):
+    """Only what may have been written here and cut off by a kill is cut off; all else is the reader's."""
+    whole = path.read_text()
+    begins = whole.rindex("\n", 0, -1) + 1
+    for name, line in edits(whole[begins:].strip()):
+        damaged = whole[:begins].encode() + line.encode() + b"\0" * zeros
+        path.write_bytes(damaged)
+        with pytest.raises(CourseError, match=f"{path}, line 3: .*Correct this line.*unchanged"):
+            Ratings(path)
+        assert path.read_bytes() == damaged and set(os.listdir(path.parent)) <= LEFT, name
+
+
+LEFT = {"mine.jsonl", ".mine.jsonl.lock"}
+
+
+def test_a_line_edited_in_an_open_file(path, three):
+    """The kernel that has the file open neither writes to it nor forgets; with the line put right it goes on."""
+    ratings, whole = Ratings(path), path.read_bytes()
+    for act in (lambda: ratings.add(rating(9)), lambda: ratings.undo("Ann"), ratings.refresh):
+        path.write_bytes(damaged := whole.replace(b'"seconds": 1.5', b'"seconds": x1.5', 2))
+        with pytest.raises(CourseError, match="line 1: is not a whole JSON object"):
+            act()
+        assert path.read_bytes() == damaged and ratings.standing() == three
+    path.write_bytes(whole.replace(b'"reason": ""', b'"reason": "I reconsidered"', 1))
+    ratings.add(rating(9))
+    assert ratings.standing() == Ratings(path).standing()
+    assert [one.reason for one in ratings.standing()] == ["I reconsidered", "", "", ""]
+    assert not ratings.repaired
+
+
+def test_an_edit_of_the_same_length_is_noticed(path, three):
+    ratings = Ratings(path)
+    path.write_bytes(path.read_bytes().replace(b"good.", b"food."))
+    os.utime(path, (1, 1))  # whatever the clock's steps are
+    ratings.add(rating(9))
+    assert [one.pair.first for one in ratings.standing()] == [" food."] * 3 + [" good."]
+
+
+def test_an_editor_that_replaces_the_file(path, three):
+    ratings = Ratings(path)
+    new = path.with_name("new")
+    new.write_bytes(path.read_bytes() + (json.dumps(json.loads(LINE)) + "\n").encode())
+    os.replace(new, path)
+    ratings.add(rating(9))
+    assert len(ratings.standing()) == 5 and ratings.standing() == Ratings(path).standing()
+
+
+def test_lines_that_were_removed_are_missed_in_words(path, three):
+    ratings = Ratings(path)
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[1])
+    ratings.add(rating(9))
+    assert ratings.standing() == Ratings(path).standing() == [three[1], rating(9)]
+    assert "2 ratings that this kernel had read are no longer in it" in ratings.repaired
+    ratings.add(rating(10))
+    assert not ratings.repaired
+
+
+@pytest.mark.parametrize("tail", [b"\0" * 9, b'{"id": "ab' + b"\0" * 9, b'{"id": "ab'])
+def test_what_is_kept_of_a_tail_of_nul_bytes(path, three, tail):
+    before = path.read_bytes()
+    path.write_bytes(before + tail)
+    ratings = Ratings(path)
+    assert "line 4 was only half written" in ratings.repaired and path.read_bytes() == before
+    if tail.strip(b"\0"):
+        assert kept(path, ratings) == tail
+    else:
+        assert "kept in" not in ratings.repaired and set(os.listdir(path.parent)) <= LEFT
+
+
+def test_what_is_cut_off_is_on_the_disk_elsewhere_before(path, three, monkeypatch):
+    before = path.read_bytes()
+    path.write_bytes(before + b'{"id": "ab')
+    seen = []
+
+    def fsync(handle):
+        beside = path.with_name("mine.jsonl.cut-1")
+        seen.append((beside.read_bytes(), path.read_bytes() == before))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    Ratings(path)
+    # the file beside, its folder, and then the file that was cut
+    assert seen == [(b'{"id": "ab', False), (b'{"id": "ab', False), (b'{"id": "ab', True)]
+
+
+def test_where_nothing_can_be_kept_nothing_is_cut(path, three):
+    path.write_bytes(damaged := path.read_bytes() + b'{"id": "abcdef')
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5, hard))
+    try:
+        with pytest.raises(CourseError, match="needs repair, but that cannot be written: No space left"):
+            Ratings(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == damaged and set(os.listdir(path.parent)) <= LEFT
+
+
 def test_a_last_line_cut_anywhere_is_repaired(path, three):
     whole = path.read_bytes()
     begins = whole.rindex(b"\n", 0, -1) + 1
@@ -146,6 +299,7 @@ def test_a_last_line_cut_anywhere_is_repaired(path, three):
         assert ratings.standing() == three[:2] and "line 3 was only half written" in ratings.repaired
         assert f"{size - begins} bytes were cut off" in ratings.repaired
         assert path.read_bytes() == whole[:begins] and not Ratings(path).repaired
+        assert kept(path, ratings) == whole[begins:size]
         ratings.add(three[2])
         assert path.read_bytes() == whole
     path.write_bytes(whole[:begins])
@@ -275,7 +429,14 @@ DAMAGED = {
     "half a foreign object": ('{"prompt": "The film', 1, "not a whole JSON object"),
     "half a foreign line": (f'{LINE}\n{{"choice": "fir', 2, "not a whole JSON object"),
     "another program's pairs": ('{"prompt": "p", "chosen": "c", "rejected": "r"}\n', 1, "import_pairs"),
-    "lists in lists": ("[" * 100_000, 1, "not a whole JSON object"),
+    "lists in lists": ("[" * 100_000, 1, "lists in lists too deep"),
+    "lists in a value": (f"{LINE[:-1]}, {json.dumps('x')}: {'[' * 50_000}", 1, "too deep"),
+    "a number of 5,000 digits": (
+        changed(seconds=0).replace(": 0,", f": {'1' * 5000},"),
+        1,
+        "too many digits",
+    ),
+    "lists for a text": (LINE.replace('"p"', "[" * 300 + "]" * 300), 1, "'prompt' is [["),
     "a number": ("3\n", 1, "is a JSON value"),
     "two objects on a line": (f"{LINE}{changed()}\n", 1, "not a whole JSON object"),
     "an image": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 1, "not UTF-8"),
@@ -349,15 +510,111 @@ def test_fsync_comes_before_memory(path, monkeypatch):
     ratings, seen = Ratings(path), []
     monkeypatch.setattr(os, "fsync", lambda handle: seen.append((ratings.standing(), path.read_bytes()[-1:])))
     ratings.add(rating(1))
-    assert seen == [([], b"\n")]
+    assert seen == [([], b""), ([], b"\n")]  # the folder, which has a new file, and the line
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP])
+def test_a_drive_that_cannot_promise_to_keep_is_written_to(path, three, monkeypatch, number):
+    """Network drives answer fsync so; the line is written none the less."""
+
+    def unable(handle):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", unable)
+    ratings = Ratings(path)
+    ratings.add(rating(9))
+    path.write_bytes(path.read_bytes() + b'{"id": "ab')
+    assert Ratings(path).standing() == ratings.standing() == [*three, rating(9)]
+    assert Ratings(path.with_name("new.jsonl")).add(rating(1)) is None
+
+
+def test_only_handles_that_may_write_are_synced(path, three, monkeypatch):
+    """Windows refuses others, except for folders, which it cannot sync at all."""
+    fsync, modes = os.fsync, []
+
+    def noted(handle):
+        if not stat.S_ISDIR(os.fstat(handle).st_mode):
+            modes.append(fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    ratings = Ratings(path)
+    ratings.add(rating(9))
+    path.write_bytes(path.read_bytes() + b'{"id": "ab')
+    ratings.add(rating(10))
+    assert len(modes) == 4 and os.O_RDONLY not in modes
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_only_the_bytes_of_the_line_that_failed_are_taken_away(path, three, monkeypatch, error):
+    """Where something follows them, as another kernel writes on a drive that has no locks, nothing is cut off."""
+    other = (json.dumps(record_of(rating(8))) + "\n").encode()
+
+    def fails(handle):
+        with open(path, "ab") as file:
+            file.write(other)
+        raise error
+
+    ratings, before = Ratings(path), path.read_bytes()
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises((CourseError, KeyboardInterrupt)):
+        ratings.add(rating(9))
+    assert path.read_bytes().startswith(before) and path.read_bytes().endswith(other)
+    monkeypatch.undo()
+    ratings.refresh()
+    assert ratings.standing() == [*three, rating(9), rating(8)]
+
+
+def test_a_half_line_that_could_not_be_taken_away_is_repaired_by_the_next(path, three, monkeypatch):
+    ratings, before = Ratings(path), path.read_bytes()
+    monkeypatch.setattr("helpers.feedback.ratings.take_away", lambda *arguments: None)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, hard))
+    try:
+        with pytest.raises(CourseError, match="could not be written"):
+            ratings.add(rating(9))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    ratings.add(rating(9))
+    assert "line 4 was only half written" in ratings.repaired and len(kept(path, ratings)) == 50
+    assert ratings.standing() == Ratings(path).standing() == [*three, rating(9)]
+
+
+@pytest.mark.parametrize("place", range(40))
+def test_an_interrupt_anywhere_loses_and_doubles_nothing(path, three, place):
+    """An interrupt at any line that `add` runs: the rating may be there, and what the next `add` does fits it."""
+    ratings, lines = Ratings(path), 0
+
+    def trace(frame, event, argument):
+        nonlocal lines
+        if not frame.f_code.co_filename.endswith(("feedback/ratings.py", "helpers/files.py")):
+            return None
+        lines += event == "line"
+        if event == "line" and lines == 3 * place + 1:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.settrace(trace)
+        try:
+            ratings.add(rating(9))
+        finally:
+            sys.settrace(None)
+    ratings.add(rating(10))
+    expected = [*three, rating(9), rating(10)]
+    assert ratings.standing() == Ratings(path).standing()
+    assert ratings.standing() in (expected, [*three, rating(10)])
 
 
 def test_a_file_that_may_not_be_written(path, three, monkeypatch):
     def refused(file, mode="r", *arguments, **keywords):
-        raise PermissionError(13, "Permission denied")
+        if mode != "rb":
+            raise PermissionError(13, "Permission denied")
+        return open(file, mode, *arguments, **keywords)
 
     ratings, whole = Ratings(path), path.read_bytes()
-    monkeypatch.setattr("helpers.preferences.open", refused, raising=False)
+    monkeypatch.setattr("helpers.feedback.ratings.open", refused, raising=False)
     with pytest.raises(CourseError, match="Permission denied.*not saved"):
         ratings.add(rating(9))
     assert ratings.standing() == three
@@ -366,19 +623,126 @@ def test_a_file_that_may_not_be_written(path, three, monkeypatch):
         Ratings(path)
 
 
-def test_another_kernel_wrote_to_the_file(path, three):
-    ratings = Ratings(path)
-    Ratings(path).add(rating(8))
-    with pytest.raises(CourseError, match="changed by another program.*Nothing was written"):
-        ratings.add(rating(9))
-    assert ratings.standing() == three and Ratings(path).standing() == [*three, rating(8)]
+# Several kernels
 
 
-def test_the_file_is_gone(path, three):
+def test_kernels_take_turns(path, three):
+    one, other = Ratings(path), Ratings(path)
+    for number in range(10, 20):
+        one.add(rating(number))
+        other.add(rating(10 * number, rater="Ben"))
+        assert one.undo("Ann") == rating(number)
+        other.add(rating(number, choice="tie"))  # undone, but still in the file
+        one.add(rating(10 * number, rater="Ben"))
+    one.refresh()
+    assert one.standing() == other.standing() == Ratings(path).standing()
+    assert [one.id for one in one.standing()] == [rating(n).id for n in [0, 1, 2, *range(100, 200, 10)]]
+    assert len(path.read_text().splitlines()) == 33 and not one.repaired and not other.repaired
+
+
+def test_an_undo_in_another_kernel_is_not_done_again(path, three):
+    one, other = Ratings(path), Ratings(path)
+    assert [one.undo("Ann"), other.undo("Ann"), one.undo("Ann"), other.undo("Ann")] == [*three[::-1], None]
+
+
+def test_what_another_kernel_left_half_written_is_repaired(path, three):
+    ratings, before = Ratings(path), path.read_bytes()
+    path.write_bytes(before + b'{"undo": "0')
+    assert ratings.undo("Ann") == three[2]
+    assert "line 4 was only half written" in ratings.repaired and kept(path, ratings) == b'{"undo": "0'
+    path.write_bytes(path.read_bytes()[:-1])
+    ratings.add(rating(9))
+    assert "line 4 lacked its line end" in ratings.repaired
+    assert ratings.standing() == Ratings(path).standing() == [*three[:2], rating(9)]
+
+
+def test_a_line_of_another_kernel_that_is_damaged_is_named(path, three):
     ratings = Ratings(path)
+    path.write_bytes(damaged := path.read_bytes() + f"{LINE}\n\n{LINE}\n".encode())
+    for _ in range(2):
+        with pytest.raises(CourseError, match="line 6: rating 'a' is there a second time"):
+            ratings.add(rating(9))
+    assert path.read_bytes() == damaged and ratings.standing() == three
+
+
+def test_the_lock_is_held_while_a_line_is_written(path, three, monkeypatch):
+    held, ratings = [], Ratings(path)
+
+    @contextlib.contextmanager
+    def locked(place):
+        held.append((place, path.read_bytes()))
+        yield
+        held.append((place, path.read_bytes()))
+
+    monkeypatch.setattr("helpers.files.locked", locked)
+    before = path.read_bytes()
+    link = path.with_name("link.jsonl")
+    link.symlink_to(path.name)
+    Ratings(link).add(rating(9))  # the file has one lock, whatever it is called
+    assert held == [(path, before)] * 3 + [(path, path.read_bytes())]
+    path.write_bytes(path.read_bytes() + b'{"id": "a')
+    del held[:]
+    ratings.refresh()
+    assert held[0][1].endswith(b'{"id": "a') and not held[1][1].endswith(b'{"id": "a')
+
+
+def test_another_program_holds_the_lock(path, three, monkeypatch):
+    ratings, before = Ratings(path), path.read_bytes()
+    locked = files.locked
+    monkeypatch.setattr("helpers.files.locked", lambda place: locked(place, seconds=0))
+    with locked(path):
+        for act in (lambda: ratings.add(rating(9)), lambda: ratings.undo("Ann"), lambda: Ratings(path)):
+            with pytest.raises(CourseError, match="in use by another program"):
+                act()
+    assert path.read_bytes() == before and ratings.standing() == three
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_folder_that_takes_no_lock_file(path, three, monkeypatch, number):
+    """Ratings that somebody else lent can be read, and a file that may be written in such a folder is written."""
+    locked = files.locked
+
+    @contextlib.contextmanager
+    def refused(place, beside=True):
+        if beside:
+            raise OSError(number, os.strerror(number))
+        with locked(place, beside):
+            yield
+
+    monkeypatch.setattr("helpers.files.locked", refused)
+    ratings = Ratings(path)
+    ratings.add(rating(9))
+    assert Ratings(path).standing() == ratings.standing() == [*three, rating(9)]
+
+
+def test_reading_what_is_not_there_leaves_nothing_there(path):
+    ratings = Ratings(path)
+    ratings.refresh()
+    assert ratings.undo("Ann") is None and not path.exists()
+
+
+@pytest.mark.parametrize("remains", [None, b"", b"\0" * 10])
+def test_the_file_is_gone(path, three, remains):
+    """What is in memory is neither lost without a word nor written to a file that lacks the rest of it."""
+    ratings, before = Ratings(path), path.read_bytes()
     path.unlink()
-    with pytest.raises(CourseError, match="changed by another program"):
+    if remains is not None:
+        path.write_bytes(remains)
+    for act in (lambda: ratings.add(rating(9)), lambda: ratings.undo("Ann"), ratings.refresh):
+        with pytest.raises(CourseError, match="moved, deleted or emptied.*nothing was written.*3 ratings"):
+            act()
+        assert ratings.standing() == three and (path.read_bytes() if path.exists() else None) == remains
+    path.write_bytes(before)  # put back
+    ratings.add(rating(9))
+    assert ratings.standing() == Ratings(path).standing() == [*three, rating(9)]
+
+
+def test_a_folder_that_is_gone(path, three):
+    ratings = Ratings(path)
+    shutil.rmtree(path.parent)
+    with pytest.raises(CourseError, match="moved, deleted or emptied"):
         ratings.add(rating(9))
+    assert ratings.standing() == three and not path.exists()
 
 
 # Agreement
@@ -438,7 +802,8 @@ def test_self_agreement_by_hand():
 
 
 def test_export_and_import_again(tmp_path):
-    pairs = [Pair(f"prompt {place} {text}", f"a {text}", f"b {text}") for place, text in enumerate(ODD)]
+    texts = [text for text in ODD if "\ud800" not in text]
+    pairs = [Pair(f"prompt {place} {text}", f"a {text}", f"b {text}") for place, text in enumerate(texts)]
     given = [rating(place, ["first", "second"][place % 2], pair=pair) for place, pair in enumerate(pairs)]
     file = tmp_path / "pairs.jsonl"
     written = export_pairs([*given, rating(90, "tie"), rating(91, "skip")], file)
@@ -474,6 +839,61 @@ def test_export_is_whole_or_not_at_all(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert file.read_bytes() == before and os.listdir(tmp_path) == ["pairs.jsonl"]
+
+
+def test_the_ratings_are_never_exported_over(tmp_path, monkeypatch):
+    """However the path is spelled; a second rater's file, an edited one and a damaged one neither."""
+    file, other = tmp_path / "ratings.jsonl", tmp_path / "Ben.jsonl"
+    ratings = Ratings(file)
+    ratings.add(rating(1))
+    Ratings(other).add(rating(2, rater="Ben"))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "symlink.jsonl").symlink_to(file)
+    os.link(file, tmp_path / "hard.jsonl")
+    monkeypatch.chdir(tmp_path / "folder")
+    spelled = [file, str(file), "../ratings.jsonl", "../symlink.jsonl", tmp_path / "hard.jsonl", other]
+    for path in spelled:
+        before = Path(path).read_bytes()
+        for changed in (before, b"\xef\xbb\xbf" + before, b"\n" + before, before[:-9], before + b"\n{"):
+            Path(path).write_bytes(changed)
+            with pytest.raises(CourseError, match="is there already and is .*Nothing was written"):
+                export_pairs(ratings.standing(), path)
+            assert Path(path).read_bytes() == changed
+        Path(path).write_bytes(before)
+    with pytest.raises(CourseError, match="a file of ratings .line 1.*Choose another name"):
+        export_pairs(ratings.standing(), file)
+    assert sorted(os.listdir(tmp_path)) == sorted(
+        [".Ben.jsonl.lock", ".ratings.jsonl.lock", "Ben.jsonl", "folder", "hard.jsonl", "ratings.jsonl"]
+        + ["symlink.jsonl"]
+    ) and not os.listdir(tmp_path / "folder")
+
+
+def test_of_files_that_exist_only_an_export_is_replaced(tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    for given in ([], [rating(1), rating(2, pair=Pair("\ud800", "🎬", ""))], [rating(1)], []):
+        export_pairs(given, file)
+        assert len(file.read_text().splitlines()) == len(given)
+    export_pairs([rating(1)], file)
+    line = file.read_text()
+    strange = ["notes\n", "\n", "[1]\n", "[" * 100_000, line + line[:20], line.replace(" good", " góod")]
+    for text in [*strange, line.replace(": ", ":"), f"{line[:-2]}, {json.dumps('score')}: 1}}\n"]:
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(CourseError, match="is there already and is no export"):
+            export_pairs([rating(1)], file)
+        assert file.read_text(encoding="utf-8") == text
+    for path, wrong in [(tmp_path, "is no file"), (Path(os.devnull), "is no file")]:
+        with pytest.raises(CourseError, match=wrong):
+            export_pairs([rating(1)], path)
+    with pytest.raises(CourseError, match="could not be written"):
+        export_pairs([rating(1)], tmp_path / "none" / "pairs.jsonl")
+
+
+def test_an_export_through_a_link_keeps_the_link(tmp_path):
+    export_pairs([rating(1)], tmp_path / "pairs.jsonl")
+    (tmp_path / "link.jsonl").symlink_to("pairs.jsonl")
+    export_pairs([rating(1), rating(2)], tmp_path / "link.jsonl")
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert len((tmp_path / "pairs.jsonl").read_text().splitlines()) == 2
 
 
 def test_pairs_are_the_same_whichever_was_chosen(tmp_path):
@@ -548,6 +968,27 @@ REFUSED = {
     "a cell too many": (".csv", 'chosen,rejected\n"a\nb",c\nd,e,f\n', 4, "has 3 cells for 2 columns"),
     "a cell too few": (".csv", "chosen,rejected\na,b\nd\n", 3, "has 1 cells for 2 columns"),
     "an open quote": (".csv", 'chosen,rejected\na,b\nc,"d\ne,f\n', 3, "is not CSV"),
+    "half a surrogate pair": (
+        ".jsonl",
+        f'{GOOD}\n{{"chosen": "good \\ud83c", "rejected": "r"}}',
+        2,
+        "'chosen' holds half of a character, '\\ud83c' (character 6)",
+    ),
+    "the other half, in a prompt": (".json", GOOD.replace('"p"', '"\\udfac"'), 1, "'prompt' holds half"),
+    "a NUL byte": (".jsonl", GOOD.encode() + b"\n\0\n", 2, "holds a NUL byte"),
+    "a NUL byte in a text": (".jsonl", GOOD.replace('"p"', '"p\0"'), 1, "holds a NUL byte"),
+    "UTF-16": (".jsonl", GOOD.encode("utf-16"), 1, "not UTF-8 text but UTF-16"),
+    "UTF-16 without its mark": (".json", f"{GOOD}\n".encode("utf-16-le"), 1, "as files in UTF-16 do"),
+    "Latin-1": (".json", f"{GOOD}\ncafé".encode("latin-1"), 2, "such as Latin-1"),
+    "lists in lists": (".jsonl", f"{GOOD}\n" + "[" * 100_000, 2, "too deep"),
+    "lists in another column": (".jsonl", GOOD[:-1] + ', "x": ' + "[" * 100_000, 1, "too deep"),
+    "a number of 5,000 digits": (".jsonl", f'{GOOD[:-1]}, "x": {"1" * 5000}}}', 1, "too many digits"),
+    "a CSV with a NUL byte": (".csv", "chosen,rejected\na,b\nc,d\0\n", 3, "holds a NUL byte"),
+    "a CSV in UTF-16": (".csv", "chosen,rejected\na,b\n".encode("utf-16"), 1, "not UTF-8 text but UTF-16"),
+    "a CSV in Latin-1": (".csv", "chosen,rejected\na,café\n".encode("latin-1"), 2, "such as Latin-1"),
+    "a huge cell": (".csv", f"chosen,rejected\na,b\nc,{'d' * 200_000}\n", 3, "is not CSV: field larger"),
+    "a column missing": (".csv", "prompt,chosen\na,b\n", 1, "Expected chosen and rejected"),
+    "the same cells": (".csv", "chosen,rejected\na,b\nc,c\n", 3, "are the same text"),
     "a CSV not in UTF-8": (".csv", b"chosen,rejected\na,b\ncaf\xe9,d\n", 3, "not UTF-8"),
 }
 
@@ -567,9 +1008,29 @@ def test_files_that_are_none(tmp_path):
         import_pairs(tmp_path / "pairs.parquet", "Ann")
     with pytest.raises(CourseError, match="No such file"):
         import_pairs(tmp_path / "pairs.csv", "Ann")
-    for name in ("empty.csv", "empty.jsonl"):
-        (tmp_path / name).touch()
-        assert import_pairs(tmp_path / name, "Ann") == []
+    empty = [
+        ("a.csv", ""),
+        ("b.csv", "chosen,rejected\n"),
+        ("c.jsonl", ""),
+        ("d.json", "\n \n"),
+        ("e.csv", "\n"),
+    ]
+    for name, text in empty:
+        (tmp_path / name).write_text(text)
+        with pytest.raises(
+            CourseError, match=f"{name} holds no preference. Expected prompt, chosen, rejected"
+        ):
+            import_pairs(tmp_path / name, "Ann")
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(CourseError, match="Is a directory"):
+        import_pairs(tmp_path / "folder.jsonl", "Ann")
+
+
+def test_a_whole_surrogate_pair_in_escapes_is_a_character(tmp_path):
+    (tmp_path / "p.jsonl").write_text(
+        '{"prompt": "\\ud83c\\udfac", "chosen": "NUL \\u0000", "rejected": "r"}'
+    )
+    assert import_pairs(tmp_path / "p.jsonl", "Ann")[0].pair == Pair("🎬", "NUL \x00", "r")
 
 
 # The simulated rater
@@ -690,7 +1151,7 @@ def test_lists_that_do_not_fit():
 
 def test_imports_nothing_heavy():
     code = (
-        "import sys, helpers.raters, helpers.agreement, helpers.exchange\n"
+        "import sys, helpers.feedback.simulated, helpers.feedback.agreement, helpers.feedback.exchange\n"
         "print({'torch', 'pandas', 'matplotlib', 'ipywidgets', 'numpy'} & set(sys.modules))"
     )
     root = Path(__file__).resolve().parents[2]

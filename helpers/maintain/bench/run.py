@@ -1,4 +1,4 @@
-"""One run of one engine for the bench, in this process: `python -m helpers.bench_run TASK`, which prints what it found.
+"""One run of one engine for the bench, in this process: `python -m helpers.maintain.bench.run TASK`, which prints what it found.
 
 TASK is JSON: engine (one of ENGINES), size (one of SIZES), model (a folder), and rounds.
 """
@@ -24,7 +24,7 @@ from helpers.ppo.parallel import processes
 from helpers.ppo.policy import freeze_below
 from helpers.ppo.train import train
 from helpers.ppo.trainer import PPOTrainer
-from helpers.train_cli import load_reward
+from helpers.rewards import load_reward
 
 PHASES = ("sample", "score", "forward", "update")
 COLUMNS = {"sample": "sample, s", "score": "score, s", "forward": "look back, s", "update": "update, s"}

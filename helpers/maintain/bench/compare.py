@@ -25,9 +25,10 @@ import transformers
 from accelerate import PartialState
 from transformers import AutoConfig, GPT2Config, GPT2LMHeadModel
 
-from helpers import course, floor
-from helpers.bench_run import COLUMNS, ENGINES, SIZES
+from helpers import assets, course
 from helpers.errors import CourseError
+from helpers.maintain.bench import floor
+from helpers.maintain.bench.run import COLUMNS, ENGINES, SIZES
 from helpers.ppo.config import default_ppo_config
 from helpers.ppo.parallel.processes import precision
 from helpers.ppo.parallel.trainer import HALF
@@ -88,7 +89,7 @@ def usual_rounds(size: str) -> int:
 def model_folder(size: str, folder: Path) -> Path:
     """Where the model of that size is; one with random weights is made in `folder`."""
     if SIZES[size] is None:
-        return Path(course.find_model("gpt2-imdb", "tiny", None))
+        return Path(assets.find_model("gpt2-imdb", "tiny", None))
     return random_gpt2(folder / size, **SIZES[size])
 
 
@@ -115,7 +116,7 @@ def random_gpt2(folder: Path, **shape) -> Path:
 
 def run_apart(name: str, task: dict) -> dict:
     """What `run_here` finds, in a fresh process: memory is that run's own, and a run that fails takes no other with it."""
-    command = [sys.executable, "-m", "helpers.bench_run", json.dumps({"engine": name, **task})]
+    command = [sys.executable, "-m", "helpers.maintain.bench.run", json.dumps({"engine": name, **task})]
     result = subprocess.run(command, cwd=course.ROOT, capture_output=True, text=True)
     if result.returncode == 0:
         return json.loads(result.stdout.splitlines()[-1])
@@ -159,7 +160,7 @@ def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
 def gpt2_config(size: str) -> GPT2Config:
     """The configuration of the model of that size."""
     if SIZES[size] is None:
-        return AutoConfig.from_pretrained(course.find_model("gpt2-imdb", "tiny", None))
+        return AutoConfig.from_pretrained(assets.find_model("gpt2-imdb", "tiny", None))
     return GPT2Config(**SIZES[size])
 
 

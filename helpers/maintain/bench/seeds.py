@@ -7,10 +7,11 @@ from transformers import AutoConfig
 
 from helpers import course, engine, reviews, trlx_install
 from helpers.course import Course
-from helpers.notebooks import NOTEBOOKS, run_tagged
+from helpers.maintain.stored_outputs import run_tagged
+from helpers.notebooks import NOTEBOOKS
 from helpers.ppo.config import TRLConfig
 from helpers.ppo.train import train
-from helpers.train_cli import load_reward
+from helpers.rewards import load_reward
 
 
 def seeds(count: int) -> pd.DataFrame:

@@ -1,0 +1,131 @@
+"""The environment table: what is installed, what is missing, what to do.
+
+Nothing heavy is imported at the top, so `python -m helpers doctor` works in a Python where nothing is installed.
+"""
+
+import os
+import platform
+import re
+from dataclasses import dataclass
+from importlib import metadata
+
+from helpers import files
+from helpers.course import GIB, ROOT, results
+from helpers.errors import CourseError
+
+INSTALL = "python -m pip install -r requirements.txt"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of the environment table."""
+
+    name: str
+    found: str
+    ok: bool
+    advice: str = ""
+
+
+def environment() -> list[Check]:
+    """The environment table: one row for each thing the course needs, with what to do where it is not right."""
+    needed = requirements()
+    shown = ("torch", "transformers", "datasets", "accelerate", "ipywidgets", "matplotlib")
+    return [
+        check_python(),
+        *[check_package(name, needed[name]) for name in shown],
+        check_packages({name: ranges for name, ranges in needed.items() if name not in shown}),
+        check_engine(),
+        check_device(),
+        check_memory(),
+        check_disk(),
+    ]
+
+
+def requirements() -> dict[str, str]:
+    """Each package of requirements.txt with its range, for instance {"torch": ">=2.11,<2.14"}."""
+    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    return dict(re.findall(r"^([\w-]+)(.*)$", text, re.MULTILINE))
+
+
+def check_python() -> Check:
+    """Python itself: 3.11, 3.12 or 3.13."""
+    ok = (3, 11) <= tuple(map(int, platform.python_version_tuple()[:2])) <= (3, 13)
+    return Check("Python", platform.python_version(), ok, "" if ok else "use Python 3.11, 3.12 or 3.13")
+
+
+def check_package(name: str, ranges: str) -> Check:
+    """One installed package against its range; reads its metadata, imports nothing."""
+    try:
+        found = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return Check(name, "missing", False, INSTALL)
+    ok = in_range(found, ranges)
+    return Check(name, found, ok, "" if ok else f"wanted {ranges}: {INSTALL}")
+
+
+def check_packages(needed: dict[str, str]) -> Check:
+    """The packages that get no row of their own, in one."""
+    wrong = [check for check in (check_package(*item) for item in needed.items()) if not check.ok]
+    if not wrong:
+        return Check("other packages", f"{len(needed)} found", True)
+    advice = ", ".join(f"{check.name} ({check.found})" for check in wrong)
+    return Check("other packages", f"{len(wrong)} not right", False, f"{advice}: {INSTALL}")
+
+
+def in_range(version: str, ranges: str) -> bool:
+    """Whether a version lies in a range like ">=2.11,<2.14", the only two signs requirements.txt uses."""
+
+    def numbers(text):
+        return [int(number) for number in re.findall(r"\d+", re.match(r"[\d.]*", text)[0])]
+
+    for clause in filter(None, ranges.split(",")):
+        sign, limit = re.match(r"\s*(>=|<)\s*(.+)", clause).groups()
+        if (numbers(version) >= numbers(limit)) != (sign == ">="):
+            return False
+    return True
+
+
+def check_engine() -> Check:
+    """What does the reinforcement learning; trlX can be installed and yet not start."""
+    try:
+        from helpers import engine
+
+        if engine.uses_trlx():
+            import helpers.trlx_bridge  # noqa: F401
+        return Check("engine", engine.describe(), True)
+    except (ImportError, CourseError) as error:
+        return Check("engine", "cannot start", False, str(error))
+
+
+def check_device() -> Check:
+    """What the numbers are crunched on; a CPU is enough for tiny scale."""
+    try:
+        import torch
+    except ImportError as error:
+        return Check("device", "unknown", False, str(error))
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        found = f"{torch.cuda.get_device_name()}, {free / GIB:.0f} of {total / GIB:.0f} GiB free"
+        return Check("device", found, True)
+    found = f"CPU, {os.cpu_count()} cores"
+    return Check("device", found, True, "enough for tiny scale; full scale wants a GPU")
+
+
+def check_memory(needed: float = 2) -> Check:
+    """Main memory in GiB: tiny scale needs 2 free."""
+    try:
+        import psutil
+    except ImportError as error:
+        return Check("memory", "unknown", False, str(error))
+    memory = psutil.virtual_memory()
+    ok = memory.available >= needed * GIB
+    found = f"{memory.available / GIB:.0f} of {memory.total / GIB:.0f} GiB free"
+    return Check("memory", found, ok, "" if ok else f"close other programs: {needed} GiB should be free")
+
+
+def check_disk(needed: float = 1) -> Check:
+    """Disk space in GiB where results go: tiny scale needs 1."""
+    free = files.free_space(results())
+    ok = free >= needed * GIB
+    advice = f"{needed} GiB is needed, 8 at full scale: free some space, or set RLHF_OUT to another disk"
+    return Check("disk", f"{free / GIB:.0f} GiB free", ok, "" if ok else advice)

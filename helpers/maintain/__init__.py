@@ -1,0 +1,1 @@
+"""What only maintainers run: publishing, stored outputs, recorded runs, the embedded models, the bench."""
