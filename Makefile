@@ -15,7 +15,11 @@ JUPYTERLAB = jupyterlab>=4.4,<4.7
 
 VENV = .venv/bin/python
 READY = .venv/.ready
-PIP = $(VENV) -m pip install --disable-pip-version-check
+
+# Install into environment $1 what $2 names, with pip's arguments $3: one line of progress, all that pip says in install.log, and
+# nothing asked of anybody.
+install = @$1/bin/python .ci/quietly.py "Installing $2 into $1" $1/install.log \
+	$1/bin/python -m pip install --disable-pip-version-check --no-input --progress-bar off $3
 
 # Whether make made an environment: it has a mark, or .ready from before there was a mark. A link is the reader's, wherever it leads.
 MARK = .made-by-make
@@ -48,8 +52,7 @@ test: $(READY)  ## run every test, and every notebook with a tenth of the traini
 test-widgets: .venv-widgets/.ready  ## the widgets on Colab's ipywidgets 7.7, in a small environment without torch
 	@.venv-widgets/bin/python -m pytest -q tests/widgets
 
-test-browser: .venv/.lab .venv-classic/.ready  ## work the widgets in a real browser (needs Chromium); screenshots go to out/screenshots
-	@$(PIP) --quiet -r tests/browser/requirements.txt
+test-browser: .venv/.browser .venv-classic/.ready  ## work the widgets in a real browser (needs Chromium); screenshots go to out/screenshots
 	@$(VENV) -m pytest -q -s -rs tests/browser
 
 trlx: $(READY)  ## install the real trlX too; from then on the notebooks train with it
@@ -84,23 +87,26 @@ $(READY): requirements.txt tests/requirements.txt
 		{ echo "The course needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is not one of them. If you have one under another"; \
 		  echo "name, say so: make PYTHON=python3.13 course"; exit 1; }
 	@[ -f $@ ] || { $(call new_environment,.venv); }
-	@echo "Installing into .venv; this takes some minutes the first time."
-	@$(PIP) -r requirements.txt -r tests/requirements.txt
+	$(call install,.venv,the course,-r requirements.txt -r tests/requirements.txt)
 	@touch $@
 
 .venv/.lab: $(READY)
-	@$(PIP) '$(JUPYTERLAB)'
+	$(call install,.venv,JupyterLab,'$(JUPYTERLAB)')
+	@touch $@
+
+.venv/.browser: .venv/.lab tests/browser/requirements.txt
+	$(call install,.venv,Playwright,-r tests/browser/requirements.txt)
 	@touch $@
 
 # Classic Notebook with Colab's widgets; the path file gives it the other packages of .venv.
 PACKAGES = -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 .venv-classic/.ready: $(READY) tests/browser/requirements-classic.txt
 	@$(call new_environment,.venv-classic)
-	@.venv-classic/bin/python -m pip install --quiet --disable-pip-version-check -r tests/browser/requirements-classic.txt
+	$(call install,.venv-classic,classic Notebook,-r tests/browser/requirements-classic.txt)
 	@$(VENV) $(PACKAGES) > "$$(.venv-classic/bin/python $(PACKAGES))/course.pth"
 	@touch $@
 
 .venv-widgets/.ready: tests/widgets/requirements.txt
 	@[ -f $@ ] || { $(call new_environment,.venv-widgets); }
-	@.venv-widgets/bin/python -m pip install --quiet --disable-pip-version-check -r tests/widgets/requirements.txt
+	$(call install,.venv-widgets,the widgets,-r tests/widgets/requirements.txt)
 	@touch $@

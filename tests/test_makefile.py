@@ -1,9 +1,17 @@
 """The real Makefile in an empty course, with stand-ins for Python: what it takes, what it makes, and what it leaves alone."""
 
+import fcntl
 import os
+import pty
+import re
+import shlex
 import shutil
+import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
 
 import pytest
 from common import ROOT
@@ -13,13 +21,18 @@ from helpers.__main__ import main
 MARK = ".made-by-make"
 # Answers as far as make asks: is the version right, `-m venv FOLDER`, and in that environment `-m pip` and the rest. It
 # notes its arguments, and those variables that tests look at.
-PYTHON = """\
+PYTHON = f"""\
 #!/bin/sh
 case "$1 $2" in
+  ".ci/quietly.py "*) exec {shlex.quote(sys.executable)} "$@";;
   "-m venv") [ -f "$3/.made-by-make" ] && echo "venv $3, marked" >> calls || echo "venv $3" >> calls
              [ ! -e fail ] || exit 1
              mkdir -p "$3/bin" && cp "$0" "$3/bin/python";;
-  "-m pip") [ ! -e fail ] || exit 1; echo "pip${PIP_TARGET:+ into $PIP_TARGET}" >> calls;;
+  "-m pip") [ ! -e read ] || read answer || echo "nobody to ask"
+            [ ! -e sleep ] || {{ echo Collecting torch of a long name and a longer one; sleep 1000; }}
+            echo "pip${{PIP_TARGET:+ into $PIP_TARGET}}" >> calls
+            for line in $(seq 1 50); do echo "pip says $line"; done
+            [ ! -e pip-fails ] || {{ printf 'no such package \\033[31m\\n' >&2; exit 3; }};;
   "-m helpers") for word; do printf '<%s>' "$word" >> calls; done; echo >> calls;;
   "-m jupyter") for word; do printf '<%s>' "$word" >> calls; done; echo >> calls;;
   "-c import sysconfig"*) echo .;;
@@ -32,7 +45,13 @@ ENVIRONMENTS = {".venv": "course", ".venv-widgets": "test-widgets", ".venv-class
 def folder(tmp_path):
     """A course without anything but what make itself reads."""
     course = tmp_path / "the course"  # in a folder with a space in its name
-    for file in ("Makefile", "tests/requirements.txt", "tests/widgets/requirements.txt", "requirements.txt"):
+    for file in (
+        "Makefile",
+        "tests/requirements.txt",
+        "tests/widgets/requirements.txt",
+        "requirements.txt",
+        ".ci/quietly.py",
+    ):
         (course / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, course / file)
     (course / "tests" / "browser").mkdir()
@@ -50,13 +69,24 @@ def make(folder):
     """The real make in that folder, with extra environment variables by keyword; none of whoever runs the tests."""
 
     def call(*arguments, **env):
-        unasked = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON", "REPO", "BRANCH", "LAB_ARGS")
-        env = {name: value for name, value in os.environ.items() if name not in unasked} | env
+        env = nobodys() | env
         return subprocess.run(
-            ["make", *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=60
+            ["make", *arguments],
+            cwd=folder,
+            env=env,
+            input="an answer\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
 
     return call
+
+
+def nobodys() -> dict[str, str]:
+    """The environment, without what concerns make."""
+    unasked = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON", "REPO", "BRANCH", "LAB_ARGS")
+    return {name: value for name, value in os.environ.items() if name not in unasked}
 
 
 def calls(folder) -> list[str]:
@@ -175,12 +205,13 @@ def test_a_half_made_one_is_made_again(folder, make, name, target):
     assert not (folder / name / "half").exists()
 
 
-def test_one_that_fails_is_made_again(folder, make):
-    (folder / "fail").touch()
+@pytest.mark.parametrize("what", ["fail", "pip-fails"])
+def test_one_that_fails_is_made_again(folder, make, what):
+    (folder / what).touch()
     assert made(make).returncode != 0
-    (folder / "fail").unlink()
+    (folder / what).unlink()
     assert made(make).returncode == 0
-    assert calls(folder)[0] == calls(folder)[1] == "venv .venv, marked"
+    assert calls(folder).count("venv .venv, marked") == 2
 
 
 def test_one_from_before_there_was_a_mark_is_used_and_updated(folder, make):
@@ -247,6 +278,7 @@ def test_what_make_did_not_make_stays_and_make_says_what_to_do(folder, make, nam
     if name == ".venv-classic":
         made(make)
         (folder / ".venv" / ".lab").touch()
+        (folder / ".venv" / ".browser").touch()
     readers(folder / name)
     before = all_there(folder)
     result = made(make, target)
@@ -304,6 +336,93 @@ def test_clean_deletes_what_make_made_and_caches(folder, make):
     assert all((folder / name).exists() for name in readers)
 
 
+# What installing says
+
+
+def test_installing_takes_two_lines_in_a_log(folder, make):
+    result = made(make)
+    assert result.returncode == 0 and not result.stderr
+    begins, ends = result.stdout.splitlines()
+    assert begins == "Installing the course into .venv ..."
+    assert re.fullmatch(re.escape(begins.removesuffix(" ...")) + r": done in 0:\d\d\.", ends)
+    assert "pip says 50" in (folder / ".venv" / "install.log").read_text()
+
+
+@pytest.mark.parametrize("name, target", ENVIRONMENTS.items())
+def test_pips_own_words_come_where_it_fails(folder, make, name, target):
+    if name == ".venv-classic":
+        made(make)
+        (folder / ".venv" / ".lab").touch()
+        (folder / ".venv" / ".browser").touch()
+    (folder / "pip-fails").touch()
+    result = made(make, target)
+    assert result.returncode != 0
+    said, (where,) = result.stdout, re.findall("All of it is in (.*)\\.$", result.stdout, re.MULTILINE)
+    assert "pip says 21\n" not in said and "pip says 22\n" in said and "no such package" in said
+    assert "\x1b" not in said and "no such package" in (folder / where).read_text()
+    assert where == f"{name}/install.log" and "pip says 1\n" in (folder / where).read_text()
+
+
+def test_nothing_waits_for_an_answer(folder, make):
+    (folder / "read").touch()
+    assert made(make).returncode == 0
+    assert "nobody to ask" in (folder / ".venv" / "install.log").read_text()
+
+
+@pytest.fixture
+def terminal(folder):
+    """Start make on a terminal of 60 columns; gives the process, and a function that reads until what is shown matches."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+    env = {name: value for name, value in nobodys().items() if name not in ("COLUMNS", "LINES")}
+    started = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            ["make", *arguments],
+            cwd=folder,
+            env=env,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+        started.append(process)
+        return process, read_until
+
+    def read_until(pattern):
+        shown, until = "", time.monotonic() + 30
+        while not re.search(pattern, shown):
+            assert time.monotonic() < until, shown
+            try:
+                shown += os.read(ours, 10_000).decode()
+            except OSError:  # nobody is there any more
+                break
+        assert re.search(pattern, shown), shown
+        return shown
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+    os.close(ours)
+
+
+def test_one_line_on_a_terminal_and_ctrl_c(folder, terminal):
+    (folder / "sleep").touch()
+    make, read_until = terminal("PYTHON=./python", "course")
+    shown = read_until("0:01, Collecting")
+    assert "\n" not in shown and all(len(drawn) <= 59 for drawn in shown.split("\r"))
+    began = time.monotonic()
+    os.killpg(make.pid, signal.SIGINT)  # what a terminal does at Ctrl-C
+    shown = read_until("stopped\\.")
+    assert make.wait(10) != 0 and time.monotonic() - began < 5 and "Traceback" not in shown
+    assert not (folder / ".venv" / ".ready").exists()
+
+
 # The browser tests
 
 
@@ -336,3 +455,8 @@ def test_and_fail_in_ci(tmp_path, ci):
     assert "no Chromium on this machine" in result.stdout and "this is no reason to skip" in result.stdout
     assert "skipped" not in result.stdout
     assert "CI=true make test-browser" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_ci_begins_with_the_style():
+    commands = re.findall("^(?:CI=true )?make (\\S+)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert commands == ["lint", "test", "test-widgets", "test-browser"]
