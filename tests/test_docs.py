@@ -4,6 +4,7 @@ import argparse
 import ast
 import importlib.util
 import re
+import shlex
 
 import pytest
 import yaml
@@ -153,6 +154,6 @@ def test_hooks_run_what_is_here():
     (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
     assert local["repo"] == "local"
     for hook in local["hooks"]:
-        program, *arguments = hook["entry"].split()
+        program, *arguments = shlex.split(hook["entry"])
         assert program == ".venv/bin/python" and hook["language"] == "system"
         assert all((ROOT / name).is_file() for name in arguments if name.startswith("tests/"))

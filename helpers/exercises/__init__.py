@@ -1,7 +1,7 @@
 """Checks for the exercises, one module a notebook: each names the mistake that was made."""
 
-from helpers.exercises.feedback import check_error_rate, check_graded_loss, check_raw_beta
 from helpers.exercises.finetune import check_labels, check_learning_rates, check_perplexity
+from helpers.exercises.human_feedback import check_error_rate, check_graded_loss, check_raw_beta
 from helpers.exercises.install import check_parts, check_reward_function
 from helpers.exercises.pipeline import (
     check_batch_size,

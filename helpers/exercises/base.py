@@ -1,7 +1,82 @@
-"""What every check uses. A check prints which mistake was made, returns True or False, and never raises.
+"""What every check is made of: a table of known answers, and a wrapper under which no answer makes it raise.
 
-An exercise that was not attempted (the answer is still None or `...`) is no mistake: it says so, and the notebook runs on.
+A check prints one line and returns True or False. It says which mistake was made, or what kind of answer was
+expected. An answer that is still None or `...` is no mistake: the check says that it was not attempted.
 """
+
+import functools
+import inspect
+import itertools
+
+from helpers.errors import CourseError
+from helpers.rewards import score
+from helpers.terminal import printable
+
+NOT_ATTEMPTED = "Not attempted yet."
+
+
+class Right(str):
+    """The sentence for a right answer. Every other sentence names a mistake."""
+
+
+class Unusable(Exception):
+    """Raised for an answer that cannot be judged. Its message is the sentence to print."""
+
+
+class Answers:
+    """Known answers, right and wrong, each with its sentence. The first that fits is told, else `otherwise`.
+
+    An entry is a pair (known, sentence). `known` is a value that the answer equals up to rounding: a number,
+    a list or a tensor of numbers. Or `known` is a function that says of an answer whether the entry fits.
+    """
+
+    def __init__(self, *entries, otherwise="", tolerance: float = 1e-4, relative: float = 0.0):
+        self.entries, self.otherwise = entries, otherwise
+        self.tolerance, self.relative = tolerance, relative
+
+    def sentence(self, answer) -> str:
+        """The sentence of the first entry that fits."""
+        return next(self.sentences(answer), self.otherwise)
+
+    def sentences(self, answer):
+        """The sentences of all entries that fit, in order."""
+        return (sentence for known, sentence in self.entries if self.fits(known, answer))
+
+    def fits(self, known, answer) -> bool:
+        if callable(known):
+            return bool(known(answer))
+        return close(plain(answer), plain(known), self.tolerance, self.relative)
+
+
+def exercise(expected: str):
+    """Turns a function that returns the sentence for an answer into a check, which prints it.
+
+    `expected` says what kind of answer the check takes. The reader is told so when reading the answer raises.
+    """
+
+    def decorate(judge):
+        signature = inspect.signature(judge)
+
+        @functools.wraps(judge)
+        def check(*arguments, **named) -> bool:
+            answer, *_ = signature.bind(*arguments, **named).args
+            try:
+                sentence = NOT_ATTEMPTED if unattempted(answer) else judge(*arguments, **named)
+            except Unusable as unusable:
+                sentence = unusable.args[0]
+            except KeyboardInterrupt:  # the reader wants to stop
+                raise
+            except BaseException as error:  # `exit()` in the reader's code included
+                sentence = f"expected {expected}; reading yours raised {type(error).__name__}."
+            right = isinstance(sentence, Right)
+            start = "" if right or sentence == NOT_ATTEMPTED else "Not yet: "
+            print(printable(start + " ".join(sentence.splitlines())))
+            return right
+
+        check.__signature__ = signature.replace(return_annotation=bool)
+        return check
+
+    return decorate
 
 
 def unattempted(answer) -> bool:
@@ -9,42 +84,81 @@ def unattempted(answer) -> bool:
     return answer is None or answer is ...
 
 
-def report(mistake: str | None, praise: str = "Correct.") -> bool:
-    """Print the mistake, or the praise where there is none."""
-    print(f"Not yet: {mistake}" if mistake else praise)
-    return mistake is None
+def attempted(answer):
+    """The answer, unless it was left as it was."""
+    if unattempted(answer):
+        raise Unusable(NOT_ATTEMPTED)
+    return answer
 
 
-def not_attempted() -> bool:
-    """Say that there is nothing to check yet."""
-    print("Not attempted yet.")
-    return False
+def function(answer):
+    """The answer, if it can be called."""
+    if not callable(attempted(answer)):
+        raise Unusable(f"the answer should be a function; yours is {type(answer).__name__}.")
+    return answer
 
 
-def call(function, *arguments):
-    """(result, None), or (None, what went wrong) where the answer is no function or the reader's code raises."""
-    if not callable(function):
-        return None, f"the answer should be a function; yours is {type(function).__name__}."
+def call(answer, *arguments):
+    """What the reader's function returns. Its errors become sentences."""
+    function(answer)
     try:
-        return function(*arguments), None
-    except Exception as error:  # whatever the reader's code raises is a mistake to name, not to stop at
-        return None, f"your function raised {type(error).__name__}: {error}"
+        return answer(*arguments)
+    except CourseError as error:  # which says everything itself
+        raise Unusable(str(error)) from error
+    except (Exception, SystemExit) as error:
+        raise Unusable(f"your function raised {type(error).__name__}: {error}") from error
 
 
-def close(given, expected, tolerance: float = 1e-4) -> bool:
-    """Whether two lists of numbers are equally long and agree, up to rounding."""
-    return len(given) == len(expected) and all(
-        abs(a - b) <= tolerance for a, b in zip(given, expected, strict=True)
-    )
+def rewards(answer, samples: list[str], prompts: list[str], outputs: list[str]) -> list[float]:
+    """What the reader's reward function gives: one number a sample, as the contract asks."""
+    given = call(score, function(answer), list(samples), list(prompts), list(outputs))
+    if isinstance(given[0], list):
+        raise Unusable("return one number a sample, not one a token.")
+    return given
 
 
-def number_mistake(answer, right: float, mistakes: dict[float, str], tolerance: float) -> str | None:
-    """What is wrong with a number, or None where it is right."""
+def filled_in(answer) -> dict:
+    """The answer, if it is a dictionary without gaps."""
+    if not isinstance(answer, dict):
+        raise Unusable(f"the answer should be a dictionary; yours is {type(answer).__name__}.")
+    return {key: attempted(value) for key, value in answer.items()}
+
+
+def unlike(key, right):
+    """For a table of answers that are dictionaries: fits where `key` has another value than `right`."""
+    return lambda answer: answer.get(key) != right
+
+
+def number(answer, otherwise: str | None = None) -> float:
+    """The answer as a float; where it is none, that is the sentence."""
     try:
-        answer = float(answer)
-    except (TypeError, ValueError):
-        return f"expected a number; yours is {answer!r:.60}."
-    if abs(answer - right) <= tolerance:
-        return None
-    named = (message for wrong, message in mistakes.items() if abs(answer - wrong) <= tolerance)
-    return next(named, f"{answer:g} is not it. Put it into the equation and see what comes out.")
+        return float(answer)
+    except Exception as error:
+        raise Unusable(otherwise or f"expected a number; yours is {answer!r:.60}.") from error
+
+
+def judge_number(answer, *entries, tolerance: float) -> str:
+    """The sentence for an answer that is one number."""
+    given = number(answer)
+    otherwise = f"{given:g} is not it. Put it into the equation and see what comes out."
+    return Answers(*entries, otherwise=otherwise, tolerance=tolerance).sentence(given)
+
+
+def plain(value):
+    """A number as a float; a tensor, an array or anything else one can go through as a list of these."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if hasattr(value, "__iter__") and not isinstance(value, str):
+        return [plain(part) for part in itertools.islice(value, 1000)]
+    return float(value)
+
+
+def close(given, known, tolerance: float = 1e-4, relative: float = 0.0) -> bool:
+    """Whether two numbers, or two lists of these, agree up to rounding. Not-a-number agrees with itself."""
+    if isinstance(given, list) and isinstance(known, list):
+        return len(given) == len(known) and all(
+            close(*pair, tolerance, relative) for pair in zip(given, known)
+        )
+    if isinstance(given, list) or isinstance(known, list):
+        return False
+    return abs(given - known) <= max(tolerance, relative * abs(known)) or (given != given and known != known)

@@ -2,143 +2,132 @@
 
 import math
 
-from helpers.exercises.base import call, close, not_attempted, report, unattempted
-from helpers.rewards import score
+from helpers.exercises.base import Answers, Right, call, exercise, function, rewards, unlike
+
+REWARD_FUNCTION = "a function that gives one number for each sample"
 
 
-def check_suspects(answer) -> bool:
+@exercise("a dictionary with the keys A, B, C, D and E")
+def check_suspects(answer) -> str:
     """Exercise 1: for each of the functions A to E "fine", "refused" or "useless"."""
-    if unattempted(answer):
-        return not_attempted()
-    right = {"A": "fine", "B": "refused", "C": "useless", "D": "refused", "E": "useless"}
-    hints = {
-        "A": "it stretches 0 to 1 over -1 to 1. Numbers below zero are allowed, and the better sample still gets more.",
-        "B": "look at the brackets: how many elements has [reward_fn(samples)]?",
-        "C": "the count is right and all are numbers, but which sample gets which reward?",
-        "D": "a set has no order, and equal rewards become one. What type does the contract ask for?",
-        "E": "the count is right and all are numbers, but is any sample better than another?",
-    }
-    if not isinstance(answer, dict) or answer.keys() != right.keys():
-        return report("the answer should be a dictionary with the keys A, B, C, D and E.")
+    if not isinstance(answer, dict) or answer.keys() != set("ABCDE"):
+        return "the answer should be a dictionary with the keys A, B, C, D and E."
     for name, said in answer.items():
         if said not in ("fine", "refused", "useless"):
-            return report(f"{name} is {said!r}: expected 'fine', 'refused' or 'useless'.")
-    wrong = [name for name in right if answer[name] != right[name]]
+            return f"{name} is {said!r}: expected 'fine', 'refused' or 'useless'."
+    wrong = list(Answers(
+        (unlike("A", "fine"),
+         "A: it stretches 0 to 1 over -1 to 1. Numbers below zero are allowed, and the better sample still "
+         "gets more."),
+        (unlike("B", "refused"), "B: look at the brackets: how many elements has [reward_fn(samples)]?"),
+        (unlike("C", "useless"),
+         "C: the count is right and all are numbers, but which sample gets which reward?"),
+        (unlike("D", "refused"),
+         "D: a set has no order, and equal rewards become one. What type does the contract ask for?"),
+        (unlike("E", "useless"),
+         "E: the count is right and all are numbers, but is any sample better than another?"),
+    ).sentences(answer))  # fmt: skip
     if wrong:
-        return report(f"{len(right) - len(wrong)} of 5 are right. {wrong[0]}: {hints[wrong[0]]}")
-    return report(
-        None, "Correct: the check sees numbers and counts; whether they mean anything is up to you."
-    )
+        return f"{5 - len(wrong)} of 5 are right. {wrong[0]}"
+    return Right("Correct: the check sees numbers and counts; whether they mean anything is up to you.")
 
 
-def check_length_penalty(answer) -> bool:
+@exercise(REWARD_FUNCTION)
+def check_length_penalty(answer) -> str:
     """Exercise 2: answer(outputs, ...) -> minus 0.05 for every word of the output beyond 10."""
-    if unattempted(answer):
-        return not_attempted()
     prompts = ["The film was", "I saw this on a plane with my brother and", "My sister"]
     outputs = [f" {' '.join(['word'] * count)}" for count in (14, 10, 3)]
-    samples = [prompt + output for prompt, output in zip(prompts, outputs, strict=True)]
+    samples = [prompt + output for prompt, output in zip(prompts, outputs)]
     given = rewards(answer, samples, prompts, outputs)
-    if isinstance(given, str):
-        return report(given)
 
-    def same(rule, texts=outputs):
-        return close(given, [rule(text) for text in texts])
+    def each(rule, texts=outputs):
+        return [rule(text) for text in texts]
 
     def beyond(text):
         return max(0, len(text.split()) - 10)
 
-    if same(lambda text: -0.05 * beyond(text)):
-        return report(
-            None, "Correct: only what the model wrote is counted, and short texts are not punished."
-        )
-    if same(lambda text: 0.05 * beyond(text)):
-        return report(
-            "the sign is wrong: your function pays for every word too many, so training would write more."
-        )
-    if same(lambda text: -0.05 * beyond(text), samples):
-        return report("you counted the prompt's words too. The model did not choose those: use `outputs`.")
-    if same(lambda text: -0.05 * max(0, len(text) - 10)) or same(
-        lambda text: -0.05 * max(0, len(text.strip()) - 10)
-    ):
-        return report("you counted characters. `output.split()` gives the words.")
-    if same(lambda text: -0.05 * len(text.split())):
-        return report("you charged every word. The first 10 are free.")
-    if same(lambda text: -0.05 * (len(text.split()) - 10)):
-        return report(
-            "texts below 10 words earn a bonus, so the best text is empty. Should it be? Use max(0, ...)."
-        )
-    if same(lambda text: -0.05 if beyond(text) else 0.0):
-        return report("you charged once per text. The penalty is 0.05 for each word beyond 10.")
-    if same(lambda text: -beyond(text)):
-        return report("you took 1 for every word beyond 10; asked for is 0.05.")
-    return report(
-        f"for outputs of 14, 10 and 3 words you gave {', '.join(f'{value:g}' for value in given)}; expected -0.2, 0, 0."
-    )
+    listed = ", ".join(f"{value:g}" for value in given)
+    characters = "you counted characters. `output.split()` gives the words."
+    return Answers(
+        (each(lambda text: -0.05 * beyond(text)),
+         Right("Correct: only what the model wrote is counted, and short texts are not punished.")),
+        (each(lambda text: 0.05 * beyond(text)),
+         "the sign is wrong: your function pays for every word too many, so training would write more."),
+        (each(lambda text: -0.05 * beyond(text), samples),
+         "you counted the prompt's words too. The model did not choose those: use `outputs`."),
+        (each(lambda text: -0.05 * max(0, len(text) - 10)), characters),
+        (each(lambda text: -0.05 * max(0, len(text.strip()) - 10)), characters),
+        (each(lambda text: -0.05 * len(text.split())), "you charged every word. The first 10 are free."),
+        (each(lambda text: -0.05 * (len(text.split()) - 10)),
+         "texts below 10 words earn a bonus, so the best text is empty. Should it be? Use max(0, ...)."),
+        (each(lambda text: -0.05 * (beyond(text) > 0)),
+         "you charged once per text. The penalty is 0.05 for each word beyond 10."),
+        (each(lambda text: -beyond(text)), "you took 1 for every word beyond 10; asked for is 0.05."),
+        otherwise=f"for outputs of 14, 10 and 3 words you gave {listed}; expected -0.2, 0, 0.",
+    ).sentence(given)  # fmt: skip
 
 
-def check_preference_loss(answer) -> bool:
+@exercise("a function that returns a number")
+def check_preference_loss(answer) -> str:
     """Exercise 3: answer(winners, losers) -> the mean of -log sigmoid(winner - loser)."""
-    if unattempted(answer):
-        return not_attempted()
-    if not callable(answer):
-        return report(f"the answer should be a function; yours is {type(answer).__name__}.")
+    winners, losers = [2.0, 0.5, 1.0], [0.0, 1.5, 0.75]
+    differences = [winner - loser for winner, loser in zip(winners, losers)]
+
+    function(answer)
+
+    def loss(winners, losers):
+        return float(answer(winners, losers))
 
     def sigmoid(value):
         return 1 / (1 + math.exp(-value))
 
-    winners, losers = [2.0, 0.5, 1.0], [0.0, 1.5, 0.75]
-    differences = [winner - loser for winner, loser in zip(winners, losers, strict=True)]
     right = -sum(math.log(sigmoid(value)) for value in differences) / 3
     mean_difference = sum(differences) / 3
-    mistakes = [
+    mean_probability = sum(sigmoid(value) for value in differences) / 3
+    given = call(loss, list(winners), list(losers))
+    sentence = Answers(
+        (right,
+         Right("Correct: the loss that reward models are trained with, and it survives large differences.")),
         (-right, "the sign is wrong: the logarithm of a probability is negative, and a loss is minus that."),
-        (-sum(math.log(sigmoid(-value)) for value in differences) / 3, "you took loser minus winner: this loss would "
-         "train the reward model to prefer what people liked less."),
-        (sum(sigmoid(value) for value in differences) / 3, "that is the mean probability of the winner. The loss is minus "
-         "its logarithm."),
-        (1 - sum(sigmoid(value) for value in differences) / 3, "that is one minus the mean probability. The loss is minus "
-         "the logarithm."),
+        (-sum(math.log(sigmoid(-value)) for value in differences) / 3,
+         "you took loser minus winner: this loss would train the reward model to prefer what people liked "
+         "less."),
+        (mean_probability, "that is the mean probability of the winner. The loss is minus its logarithm."),
+        (1 - mean_probability, "that is one minus the mean probability. The loss is minus the logarithm."),
         (right * 3, "you took the sum over the comparisons; asked for is the mean."),
-        (-math.log(sigmoid(mean_difference)), "you averaged the differences first. Take the loss of each comparison, then the "
-         "mean: one bad mistake must not hide behind two easy pairs."),
-        (-math.log(sum(sigmoid(value) for value in differences) / 3), "you averaged the probabilities first. Take the logarithm "
-         "of each, then the mean."),
+        (-math.log(sigmoid(mean_difference)),
+         "you averaged the differences first. Take the loss of each comparison, then the mean: one bad "
+         "mistake must not hide behind two easy pairs."),
+        (-math.log(mean_probability),
+         "you averaged the probabilities first. Take the logarithm of each, then the mean."),
         (right / math.log(2), "you took the logarithm to base 2; the loss takes the natural one."),
-        (-mean_difference, "that is the mean difference, without the logistic function: it could fall for ever."),
-        (2 / 3, "that is the accuracy: how often the winner has the higher reward. The loss also asks by how much."),
+        (-mean_difference,
+         "that is the mean difference, without the logistic function: it could fall for ever."),
+        (2 / 3,
+         "that is the accuracy: how often the winner has the higher reward. The loss also asks by how much."),
         (1 / 3, "that is the share of wrong comparisons. The loss also asks by how much."),
-    ]  # fmt: skip
+        otherwise=f"for the differences 2, -1 and 0.25 you gave {given:.3f}; expected {right:.3f}.",
+    ).sentence(given)  # fmt: skip
+    if not isinstance(sentence, Right):
+        return sentence
+    small = "right for small differences, but for 0 against 1000 it"
     try:
-        given = float(answer(list(winners), list(losers)))
-    except Exception as error:  # whatever the reader's code raises is a mistake to name, not to stop at
-        return report(f"your function raised {type(error).__name__}: {error}")
-    if not close([given], [right]):
-        for value, mistake in mistakes:
-            if close([given], [value]):
-                return report(mistake)
-        return report(f"for the differences 2, -1 and 0.25 you gave {given:.3f}; expected {right:.3f}.")
-    try:
-        far = float(answer([0.0], [1000.0]))
+        far = loss([0.0], [1000.0])
     except (ArithmeticError, ValueError) as error:
-        return report(
-            f"right for small differences, but for 0 against 1000 it raised {type(error).__name__}: the power e^1000 is "
-            "too large for a float, and the logarithm of 0 does not exist. Rewrite it, or use torch's `softplus`."
+        return (
+            f"{small} raised {type(error).__name__}: the power e^1000 is too large for a float, and the "
+            "logarithm of 0 does not exist. Rewrite it, or use torch's `softplus`."
         )
-    if not close([far], [1000.0]):
-        return report(
-            f"right for small differences, but for 0 against 1000 it gave {far:g}; expected 1000. The sigmoid rounds to 0 "
-            "there: rewrite -log sigmoid(d) as log(1 + e^-d), or use torch's `softplus`."
-        )
-    return report(
-        None, "Correct: the loss that reward models are trained with, and it survives large differences."
-    )
+    return Answers(
+        (1000.0, sentence),
+        otherwise=f"{small} gave {far:g}; expected 1000. The sigmoid rounds to 0 there: rewrite -log "
+        "sigmoid(d) as log(1 + e^-d), or use torch's `softplus`.",
+    ).sentence(far)
 
 
-def check_robust_keywords(answer) -> bool:
-    """Exercise 4: answer(samples, ...) -> a reward for praise words that resists repetition, lists, negation, parts of words."""
-    if unattempted(answer):
-        return not_attempted()
+@exercise(REWARD_FUNCTION)
+def check_robust_keywords(answer) -> str:
+    """Exercise 4: answer(samples, ...) -> a reward for praise words that resists spam, lists and negation."""
     texts = {
         "plain": "I watched the film with my brother on Monday.",
         "once": "The film is great.",
@@ -152,44 +141,30 @@ def check_robust_keywords(answer) -> bool:
         "greater": "He ordered a greater number of chairs than the greatest hall could hold.",
         "empty": "",
     }
-    given = rewards(answer, list(texts.values()), ["" for _ in texts], list(texts.values()))
-    if isinstance(given, str):
-        return report(given)
-    reward = dict(zip(texts, given, strict=True))
-    faults = {
-        f"{texts['once']!r} earns no more than a text without praise. It should still be paid.": reward[
-            "once"
-        ]
-        <= reward["plain"],
-        f"{texts['honest']!r} earns no more than a text without praise.": reward["honest"] <= reward["plain"],
-        f"{texts['loud']!r} is not paid: mind the capitals and the punctuation.": reward["loud"]
-        <= reward["plain"],
-        "'great' twenty times beats 'The film is great.': count each word once.": reward["spam"]
-        > reward["once"],
-        "a bare list of the praise words beats an honest sentence with two of them: set a limit.": reward[
-            "list"
-        ]
-        > reward["honest"],
-        f"{texts['not']!r} is paid: look at the word before a praise word.": reward["not"] > reward["plain"],
-        f"{texts['not a']!r} is paid: the negation may stand two words before.": reward["not a"]
-        > reward["plain"],
-        f"{texts['never']!r} is paid: 'not' is not the only negation.": reward["never"] > reward["plain"],
-        f"{texts['greater']!r} is paid: 'greater' is another word than 'great'. Compare whole words.": reward[
-            "greater"
-        ]
-        > reward["plain"],
-    }
-    fault = next((fault for fault, found in faults.items() if found), None)
-    return report(
-        fault, "Correct: it pays for honest praise and resists these tricks. Can you think of the next one?"
-    )
+    given = rewards(answer, [*texts.values()], ["" for _ in texts], [*texts.values()])
 
+    def more(paid, than):
+        return lambda reward: reward[paid] > reward[than]
 
-def rewards(function, samples, prompts, outputs) -> list[float] | str:
-    """What a reward function returns, one number a sample; or, as a sentence, why that was not to be had."""
-    if not callable(function):
-        return f"the answer should be a function; yours is {type(function).__name__}."
-    given, error = call(score, function, samples, prompts, outputs)
-    if error:
-        return error
-    return "return one number a sample, not one a token." if isinstance(given[0], list) else given
+    def unpaid(name):
+        return lambda reward: reward[name] <= reward["plain"]
+
+    return Answers(
+        (unpaid("once"),
+         f"{texts['once']!r} earns no more than a text without praise. It should still be paid."),
+        (unpaid("honest"), f"{texts['honest']!r} earns no more than a text without praise."),
+        (unpaid("loud"), f"{texts['loud']!r} is not paid: mind the capitals and the punctuation."),
+        (more("spam", "once"), "'great' twenty times beats 'The film is great.': count each word once."),
+        (more("list",
+         "honest"), "a bare list of the praise words beats an honest sentence with two of them: set a "
+         "limit."),
+        (more("not", "plain"), f"{texts['not']!r} is paid: look at the word before a praise word."),
+        (more("not a", "plain"), f"{texts['not a']!r} is paid: the negation may stand two words before."),
+        (more("never", "plain"), f"{texts['never']!r} is paid: 'not' is not the only negation."),
+        (more("greater",
+         "plain"), f"{texts['greater']!r} is paid: 'greater' is another word than 'great'. Compare whole "
+         "words."),
+        otherwise=Right(
+            "Correct: it pays for honest praise and resists these tricks. Can you think of the next one?"
+        ),
+    ).sentence(dict(zip(texts, given)))  # fmt: skip
