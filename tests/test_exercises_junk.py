@@ -1,4 +1,4 @@
-"""Whatever a check is given, it prints one line and returns a bool. The notebooks' own solutions are right."""
+"""Every check prints one line and returns a bool, whatever it gets. The notebooks' solutions are right."""
 
 import asyncio
 import collections
@@ -306,7 +306,7 @@ def test_a_loss_that_returns_text_is_no_number(capsys):
     assert "the loss should be one number" in text
 
 
-# -------------------------------------------------------------------------------------- the notebooks' own cells
+# ---------------------------------------------------------------------------------- the notebooks' own cells
 
 NAMES = {  # what the cells of exercises take from the cells before them
     "exercises": exercises,
