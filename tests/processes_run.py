@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from ppo_run import PROMPTS, small_run, without_times
 
-from helpers.ppo import checkpoint
+from helpers import files
 from helpers.ppo.parallel import sharding
 
 NUMBER = int(os.environ.get("RANK", 0))
@@ -66,11 +66,11 @@ class Watch:
 
 def count_writes(folder, write):
     written.append(folder.name)
-    return write_whole(folder, write)
+    return write_folder(folder, write)
 
 
 if __name__ == "__main__":
-    write_whole, checkpoint.write_whole = checkpoint.write_whole, count_writes
+    write_folder, files.write_folder = files.write_folder, count_writes
     folder = Path(sys.argv[1])
     trainer = small_run(
         folder / "checkpoints",
