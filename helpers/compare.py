@@ -57,7 +57,7 @@ def token_view(trainer, table: pd.DataFrame) -> list[dict]:
     query, query_mask = (t.to(device) for t in pad_rows(prompts, pad_id, "left"))
     response, mask = (t.to(device) for t in pad_rows(outputs, pad_id, "right"))
     mask = mask.float()
-    logprobs, ref_logprobs, values = trainer.sampler.look_back(query, query_mask, response, mask)
+    logprobs, ref_logprobs, values = trainer.sampler.forward_pass(query, query_mask, response, mask)
     kl = loss.kl_per_token(logprobs, ref_logprobs, mask)
     scores = torch.tensor(table["reward_after"].tolist(), dtype=torch.float32, device=mask.device)
     rewards = loss.token_rewards(scores, kl, trainer.kl_coef, mask)

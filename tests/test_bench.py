@@ -112,7 +112,7 @@ def test_the_table_of_a_floor():
     rates = floor.measure_rates(this)
     assert min(*rates.blocks.values(), *rates.head.values(), rates.bandwidth) > 0
     found = floor.table(this, rates, {"sample": 3.0, "forward": 2.0, "update": 1.0})
-    assert list(found.index) == ["sample", "look back", "update", "round"]
+    assert list(found.index) == ["sample", "forward pass", "update", "round"]
     assert list(found) == ["GFLOP", "GB", "floor, s", "measured, s", "measured / floor"]
     assert found.loc["round", "measured, s"] == 6
     assert found.loc["round", "measured / floor"] == pytest.approx(6 / found["floor, s"].iloc[:3].sum())
@@ -157,7 +157,7 @@ def test_bench(capsys, one_round, tmp_path):
         "peak GiB",
         "reward/min",
         "round / floor",
-        "look back",
+        "forward pass",
         "GB/s copied",
         "float32",
     ]:

@@ -241,7 +241,7 @@ def table(shape: Round, rates: Rates, measured: dict[str, float], width: int = 4
     found = pd.DataFrame(rows).T
     found.loc["round"] = found.sum()
     found["measured / floor"] = found["measured, s"] / found["floor, s"]
-    return found.rename(index={"forward": "look back"})
+    return found.rename(index={"forward": "forward pass"})
 
 
 def describe(rates: Rates) -> str:
