@@ -147,7 +147,7 @@ def sample_work(shape: Round, width: int) -> Work:
 
 
 def forward_work(shape: Round, width: int) -> Work:
-    """The look back: the reference's top blocks and output layer once, and the values. Sampling gave all the rest."""
+    """The forward pass of a round: the reference's top blocks and output layer once, and the values. Sampling gave all the rest."""
     weights = shape.unfrozen * shape.block_weights + shape.head_weights
     trunk = shape.rollouts * shape.fed * shape.hidden
     return Work(
@@ -172,7 +172,7 @@ def update_work(shape: Round, width: int) -> Work:
 def measure_rates(shape: Round, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Rates:
     """The rates of this machine: the best of several tries, at the shapes of the round.
 
-    Sampling takes a token of every rollout at a time, look back and update all tokens of a batch.
+    Sampling takes a token of every rollout at a time, the forward pass and the update all tokens of a batch.
     """
     H, V = shape.hidden, shape.vocabulary
     rows = min(shape.batch, shape.rollouts)

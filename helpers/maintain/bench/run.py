@@ -27,7 +27,7 @@ from helpers.ppo.trainer import PPOTrainer
 from helpers.rewards import load_reward
 
 PHASES = ("sample", "score", "forward", "update")
-COLUMNS = {"sample": "sample, s", "score": "score, s", "forward": "look back, s", "update": "update, s"}
+COLUMNS = {"sample": "sample, s", "score": "score, s", "forward": "forward pass, s", "update": "update, s"}
 RESPONSE = 40  # tokens
 
 # The course's tiny model as it is, and GPT-2's published shapes, for which random weights will do.
