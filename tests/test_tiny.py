@@ -1,9 +1,11 @@
 """The embedded world keeps its promises: the grammar's variety, the models' figures, the ordinary ways of loading."""
 
 import ast
+import hashlib
 import json
 import math
 import re
+import runpy
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -11,9 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline, set_seed
 
-from helpers.tiny import grammar
+from helpers.errors import CourseError
+from helpers.tiny import grammar, words
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "helpers" / "tiny"
@@ -31,7 +35,7 @@ KEYWORDS = (
 )
 
 
-def words(text):
+def words_of(text):
     return text.lower().replace(".", " ").replace(",", " ").split()
 
 
@@ -136,6 +140,77 @@ def test_same_seed_same_reviews_in_a_fresh_process(splits):
     assert ast.literal_eval(seen) == [splits[0][:5], grammar.write_prose(5, 3)]
 
 
+def test_the_reviews_are_the_same_to_the_last_character(splits):
+    """The models, the stored outputs and the lessons' numbers belong to these reviews."""
+    written = hashlib.sha256(json.dumps(splits).encode()).hexdigest()
+    assert written == "c558348ced3d0a327737e9fc6725744ab8fa67dbb3dcfebdea6bd0dd6db5f0f9"
+
+
+DAMAGES = {
+    "a list is gone": ("  strong adjectives: ", "  weak adjectives: ", "'reviews.strong adjectives': this key"),
+    "a fact is gone": ("    roles: |", "    role: |", "'reviews.facts.roles': this key"),
+    "a rule's phrases": ("    hedge: |", "    hedges: |", "'reviews.phrases.hedge': this key"),
+    "half of two sides": ("      praise: best\n", "", "'reviews.phrases.best.praise': this key"),
+    "an empty list": (" evening / night / afternoon", "", "'reviews.phrases.day part': it is"),
+    "only comments": ("day part: evening", "day part: |\n      # evening", "'reviews.phrases.day part': it is"),
+    "a slash too many": ("evening / night /", "evening / / night /", "'reviews.phrases.day part': nothing"),
+    "a slot mistyped": ("I rented {film}", "I rented {flim}", "'reviews.phrases.viewing': nothing fills {flim}"),
+    "half a slot": ("I rented {film}", "I rented {film", "'reviews.phrases.viewing': a brace"),
+    "lines, no mark": ("    goal: |", "    goal:", "'reviews.phrases.goal': phrases on"),
+    "a key twice": ("    day part:", "    day:", "'reviews.phrases.day': line "),
+    "YAML's own list": (" but / yet", " [but, yet]", "'reviews.phrases.but': expected phrases"),
+    "a table for phrases": ("day part: ", "day part:\n      a: ", "'reviews.phrases.day part.blame': this key"),
+    "phrases in place of a table": ("  phrases:\n", "  phrases: |\n", "'reviews.phrases': expected a table"),
+    "too few adjectives": ("perfect / brisk / lively / confident / excellent / sure / great", "brisk / great",
+                           "'reviews.aspects.the pacing.adjectives': each side needs two"),
+    "too few sentences": ("    cooking: |\n", "    cooking: stir the {dish}\n    baking: |\n",
+                          "'prose.topics.cooking': expected 4"),
+    "prose without its words": ("    tool: |", "    tools: |", "'prose.topics.how-to': nothing fills {tool}"),
+    "a tab": ("    directors: ", "\tdirectors: ", "line "),
+    "no table": (..., "thriller, comedy", "expected a table of keys"),
+    "nothing left": (..., "", "expected a table of keys"),
+    "another encoding": (..., "café".encode("latin-1"), "it is not UTF-8 text"),
+    "a table within itself": (..., "reviews: &a {prose: *a}", "expected"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("old, new, message", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_words_are_named_with_file_and_key(tmp_path, monkeypatch, old, new, message):
+    text = words.FILE.read_text(encoding="utf-8")
+    damaged = new if old is ... else text.replace(old, new, 1)
+    assert damaged != text
+    write_words(tmp_path, monkeypatch, damaged)
+    with pytest.raises(CourseError, match=re.escape(str(words.FILE)) + ".*" + re.escape(message)):
+        use_grammar()
+
+
+def test_words_may_come_from_any_editor(tmp_path, monkeypatch):
+    """Windows' line ends and mark, empty lines, spaces at the ends of lines; YAML read without libyaml."""
+    before = use_grammar()
+    text = words.FILE.read_text(encoding="utf-8").replace("    when: |", "    when: |\n\n")
+    write_words(tmp_path, monkeypatch, b"\xef\xbb\xbf" + text.replace("\n", "  \r\n").encode())
+    monkeypatch.setattr(words, "LOADER", yaml.SafeLoader)
+    assert use_grammar() == before
+
+
+def test_words_that_are_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(words, "FILE", tmp_path / "words.yaml")
+    with pytest.raises(CourseError, match="words.yaml: it cannot be read: No such file"):
+        use_grammar()
+
+
+def write_words(folder, monkeypatch, content):
+    """Have the grammar read these words in place of its own."""
+    monkeypatch.setattr(words, "FILE", folder / "words.yaml")
+    words.FILE.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def use_grammar():
+    """Run grammar.py anew, and write some reviews and some prose with it."""
+    fresh = runpy.run_path(str(TINY / "grammar.py"))
+    return fresh["write_reviews"](200, 0), fresh["write_prose"](50, 0)
+
+
 def test_the_grammar_can_write_far_more_than_it_is_asked_for():
     reviews = grammar.write_reviews(20_000, 101) + grammar.write_reviews(20_000, 102)
     assert len({review["text"] for review in reviews}) > 39_000
@@ -165,7 +240,7 @@ def test_prompts_are_many_and_say_nothing(splits):
 
 def test_keywords_stand_on_both_sides(splits):
     for keyword in KEYWORDS:
-        labels = [review["label"] for review in splits[0] if keyword in words(review["text"])]
+        labels = [review["label"] for review in splits[0] if keyword in words_of(review["text"])]
         assert len(labels) > 300
         assert 0.15 < sum(labels) / len(labels) < 0.85, keyword
 
@@ -174,10 +249,10 @@ def count_words_accuracy(write, keep=None):
     """Held-out accuracy of naive Bayes over single words (only those in keep): a judge that cannot read a sentence."""
     counts = [Counter(), Counter()]
     for review in write(5_000, 21):
-        counts[review["label"]].update(set(words(review["text"])))
+        counts[review["label"]].update(set(words_of(review["text"])))
     right, reviews = 0, write(1_000, 22)
     for review in reviews:
-        seen = {word for word in words(review["text"]) if keep is None or word in keep}
+        seen = {word for word in words_of(review["text"]) if keep is None or word in keep}
         right += (sum(math.log((counts[1][w] + 1) / (counts[0][w] + 1)) for w in seen) > 0) == review["label"]
     return right / len(reviews)
 
@@ -193,7 +268,7 @@ def test_prose_is_not_about_films():
     assert len(set(prose)) == 5_000
     assert all(15 <= len(text.split()) <= 45 for text in prose)
     film = {"film", "cast", "plot", "director", "acting", "thriller", "comedy", "cinema", "actor"}
-    assert not film & {word for text in prose for word in words(text)}
+    assert not film & {word for text in prose for word in words_of(text)}
 
 
 # ------------------------------------------------------------------------------------------------------------- models
@@ -338,19 +413,15 @@ def test_before_training_the_reward_is_about_a_half(samples, gpt2_reviews, judge
 
 
 def test_nothing_imports_the_build_script():
-    readers = [path for path in (ROOT / "helpers").rglob("*.py") if path.name != "build.py"]
+    readers = [path for path in (ROOT / "helpers").rglob("*.py") if path.name != "build_tiny.py"]
     readers += (ROOT / "notebooks").glob("*.ipynb")
-    assert [
-        path
-        for path in readers
-        if "tiny.build" in path.read_text("utf-8") or "tiny import build" in path.read_text("utf-8")
-    ] == []
+    assert [path for path in readers if "build_tiny" in path.read_text("utf-8")] == []
     code = "import sys; from helpers.tiny import grammar; grammar.write_reviews(2, 0); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
-    from helpers.tiny import build
+    from helpers.maintain import build_tiny as build
 
     class Broken:
         def save_pretrained(self, folder):
@@ -364,7 +435,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "TINY", tmp_path)
     (tmp_path / "gpt2").mkdir()
     (tmp_path / "gpt2" / "config.json").write_text("old")
-    with pytest.raises(OSError):
+    with pytest.raises(CourseError, match="disk full"):
         build.save("gpt2", Broken())
     assert (tmp_path / "gpt2" / "config.json").read_text() == "old"
     build.save("gpt2", Good())

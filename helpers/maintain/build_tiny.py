@@ -206,7 +206,10 @@ def roughen(words, rng):
 
 def write_nonsense(words, rng):
     """Text that says nothing: keywords repeated, words in a heap, one sentence over and over."""
-    adjectives = sum((good + bad for _, _, good, bad, _, _ in grammar.ASPECTS.values()), [])
+    sides = (grammar.PRAISE, grammar.BLAME)
+    adjectives = [
+        word for aspect in grammar.ASPECTS.values() for side in sides for word in aspect.adjectives[side]
+    ]
     start = words[: rng.randint(0, 6)]
     kind = rng.randrange(6)
     if kind == 0:
