@@ -318,9 +318,10 @@ class PPOConfig(Section):
     Unit: a ratio. Default: 0.2 (trlX's)."""
 
     cliprange_value: float
-    """The same for the value head: how far a value may go from the one at sampling before its gradient is
-    taken away. It comes from OpenAI's baselines (https://github.com/openai/baselines, ppo2/model.py),
-    not from the paper. Raise it where rewards are much larger than 1.
+    """The same for the value head: how far a value may go from the one at sampling towards its return
+    before its gradient is taken away. It comes from OpenAI's baselines
+    (https://github.com/openai/baselines, ppo2/model.py), not from the paper. Raise it where rewards are
+    much larger than 1.
     Unit: that of the reward. Default: 0.2 (trlX's)."""
 
     vf_coef: float

@@ -96,7 +96,7 @@ def policy_loss(
 
 
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, cliprange: float) -> Tensor:
-    """Half the squared error to the returns per token (B, R); beyond `cliprange` from the old value its gradient is gone.
+    """Half the squared error to the returns per token (B, R); `cliprange` from the old value towards them the gradient ends.
     The clipping comes from OpenAI's code (github.com/openai/baselines, ppo2/model.py), not from the paper."""
     clipped = torch.maximum(torch.minimum(values, old_values + cliprange), old_values - cliprange)
     return 0.5 * torch.maximum((values - returns) ** 2, (clipped - returns) ** 2) * mask
