@@ -101,6 +101,18 @@ def check_assets(folder: Path) -> Path:
     return folder
 
 
+def refuse_what_runs(folder: Path) -> None:
+    """Refuse an assets folder whose models want code run or lead elsewhere: notebooks hand them to transformers as they are.
+
+    Raises:
+        CourseError: names the model, the file and the key.
+    """
+    from helpers import weights
+
+    for name in MODELS:
+        weights.refuse_what_runs(folder / name, f"{name} in RLHF_ASSETS")
+
+
 def missing_parts(folder: Path) -> list[str]:
     """The files that an assets folder lacks, by their paths in it."""
     wanted = [f"{name}/{file}" for name in MODELS for file in ("config.json", "tokenizer.json")]

@@ -112,6 +112,8 @@ def start(seed: int = 0) -> Course:
     scale, folder = choose_scale()
     out = make_out(scale)
     quiet()
+    if folder:
+        assets.refuse_what_runs(folder)
 
     import transformers
 

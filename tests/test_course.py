@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from common import ROOT, SHARED_ASSETS, hub_repositories, write_reviews
 
 from helpers import assets, course, doctor, reviews
 from helpers.errors import CourseError
+from helpers.tiny import TINY
 
 # Colab's packages in August 2026, as listed by googlecolab/backend-info.
 COLAB = {
@@ -118,6 +120,31 @@ def test_assets_that_are_no_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("RLHF_SCALE")
     monkeypatch.setenv("RLHF_ASSETS", str(tmp_path / "none"))
     with pytest.raises(CourseError, match="none is not a folder. Expected"):
+        course.start()
+
+
+@pytest.mark.parametrize(
+    "file, change",
+    [
+        ("config.json", {"auto_map": {"AutoModelForCausalLM": "evil.Model"}}),
+        ("adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "elsewhere"}),
+    ],
+)
+def test_assets_that_would_run_code_or_lead_elsewhere_are_refused(monkeypatch, tmp_path, file, change):
+    """A folder from somebody's USB stick: notebooks hand its models to transformers as they are."""
+    write_reviews(tmp_path / "imdb" / "plain_text")
+    for name, tiny in {
+        "gpt2": "gpt2",
+        "gpt2-imdb": "gpt2-reviews",
+        "distilbert-imdb": "distilbert-reviews",
+    }.items():
+        shutil.copytree(TINY / tiny, tmp_path / name)
+    monkeypatch.setenv("RLHF_SCALE", "full")
+    monkeypatch.setenv("RLHF_ASSETS", str(tmp_path))
+    assert course.start().assets == tmp_path
+    path = tmp_path / "gpt2-imdb" / file
+    path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | change))
+    with pytest.raises(CourseError, match="gpt2-imdb in RLHF_ASSETS"):
         course.start()
 
 
