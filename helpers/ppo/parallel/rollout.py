@@ -1,5 +1,7 @@
 """Sampling in several processes: each samples and scores its share, and all have all of it."""
 
+from contextlib import nullcontext
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -81,7 +83,9 @@ class ParallelSampler(Sampler):
 
     def continued(self, query: Tensor, query_mask: Tensor, settings: dict, uniform: Tensor) -> Tensor:
         """As `Sampler.continued`. If transformers samples, it draws other numbers in each process."""
-        with processes.own_random_numbers():
+        # `sampling.sample` draws nothing: its numbers are those of all processes
+        own = nullcontext if self.samples_by_itself(settings) else processes.own_random_numbers
+        with own():
             return super().continued(query, query_mask, settings, uniform)
 
     def remember(self, *tensors: Tensor) -> Rollouts:
