@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from common import ROOT, TRLX_COMMAND
@@ -16,6 +17,7 @@ from ppo_run import PROMPTS, small_config
 from transformers import AutoModelForCausalLM
 
 from helpers.errors import CourseError
+from helpers.ppo import checkpoint
 from helpers.ppo.parallel import processes, sharding
 from helpers.ppo.policy import decoder_blocks
 from helpers.real_trlx import install
@@ -148,6 +150,18 @@ def test_killed_and_resumed_the_history_is_the_same(tmp_path, engine, launcher):
     resumed = finished(torn, longer, launcher, PPO_RUN_ENGINE=engine)
     assert resumed[0]["history"] == resumed[1]["history"] == first["history"] == second["history"]
     assert len(resumed[0]["scored"]) < len(first["scored"])  # it did not start anew
+
+
+def test_the_settings_of_a_sharded_optimizer_that_has_stepped_load_into_a_fresh_one():
+    """The first step sets `foreach`, which a fresh optimizer has not set."""
+    weight = torch.nn.Parameter(torch.zeros(2))
+    weight.grad = torch.ones(2)
+    stepped, fresh = (sharding.one_by_one(torch.optim.AdamW([weight])) for _ in range(2))
+    stepped.step()
+    saved = json.loads(json.dumps(stepped.state_dict()["param_groups"]))
+    assert saved[0]["foreach"] is False and fresh.param_groups[0]["foreach"] is None
+    assert checkpoint.alike(saved, fresh.state_dict()["param_groups"])
+    assert not checkpoint.alike([saved[0] | {"foreach": "x"}], fresh.state_dict()["param_groups"])
 
 
 def test_an_error_in_one_process_ends_all(tmp_path):

@@ -219,6 +219,8 @@ def alike(saved: Any, current: Any) -> bool:
         return isinstance(saved, list) and len(saved) == len(current) and all(map(alike, saved, current))
     if isinstance(current, (int, float)):
         return isinstance(saved, (int, float))
+    if current is None:  # not set yet; sharding.py sets `foreach` at the first step
+        return saved is None or isinstance(saved, (bool, int, float))
     return saved is None or type(saved) is type(current)
 
 
