@@ -25,6 +25,7 @@ from transformers.utils import (  # noqa: E402
 )
 
 from helpers.errors import CourseError, chain  # noqa: E402
+from helpers.files import settle  # noqa: E402
 
 EXPECTED = "It must be a folder that save_pretrained wrote, or a name on the Hugging Face hub (which needs a network)."
 
@@ -332,6 +333,12 @@ def pinned(source, place: dict) -> dict:
         raise CourseError("it is no text: expected the name of a folder or of a model on the hub")
     if os.path.isfile(source):
         raise NotADirectoryError("it is a file.")
+    if os.path.isdir(source):
+        for folder in (
+            Path(source),
+            Path(source).parent,
+        ):  # a checkpoint's hf_model waits with the checkpoint
+            settle(folder)
     path = None if os.path.isdir(source) else cached_file(source, "config.json", **place)
     commit = re.search(r"snapshots[/\\]([0-9a-f]{40})[/\\]", str(path))
     return place | {"revision": commit[1]} if commit else place

@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from helpers.errors import CourseError
+from helpers.files import NEW
 from helpers.ppo import checkpoint
+from helpers.ppo.load import load_policy
 from helpers.ppo.lora import plain_weights
 
 FOREIGN = {"chapter1.tex": "mine", ".git/HEAD": "ref: refs/heads/main", "data/notes.txt": "mine"}
@@ -149,6 +151,21 @@ def test_train_refuses_a_folder_before_it_trains(cli, tmp_path):
     result = cli(*train, "--out", tmp_path / "thesis")
     assert result.returncode == 0 and still_there(tmp_path / "thesis"), result.stderr
     assert (tmp_path / "thesis" / "model.safetensors").exists()
+
+
+def test_a_save_that_was_killed_is_finished_by_whoever_loads_the_model(tmp_path):
+    """As a kill between two renames leaves it: the new files wait inside the folder, of a model or of its checkpoint."""
+    trained = small_run(tmp_path / "run", changes={"train": {"total_steps": 4}})
+    for folder, waiting in [("model", "model"), ("checkpoint_9/hf_model", "checkpoint_9")]:
+        shutil.copytree(MODEL, tmp_path / folder)
+        inside = Path(folder).relative_to(waiting)
+        trained.save_pretrained(tmp_path / "fresh")
+        shutil.copytree(tmp_path / "fresh", tmp_path / waiting / NEW / inside)
+        policy = load_policy(small_config(tmp_path, model=dict(model_path=str(tmp_path / folder))))
+        assert (
+            same(plain_weights(policy), plain_weights(trained.policy))
+            and not (tmp_path / waiting / NEW).exists()
+        )
 
 
 # Damaged checkpoints

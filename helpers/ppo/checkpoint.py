@@ -140,7 +140,7 @@ def save(trainer: "Run", folder: Path) -> Path:
         (place / "state.json").write_text(json.dumps(state), encoding="utf-8")
         trainer.write_model(place / "hf_model")
 
-    check_checkpoint_folder(folder)
+    processes.on_main(lambda: check_checkpoint_folder(folder))
     return write_folder(folder, write)
 
 

@@ -341,11 +341,12 @@ class Run:
                 getattr(listener, event)(self)
             except Exception as error:
                 self.listeners = [other for other in self.listeners if other is not listener]
-                warnings.warn(
-                    f"{type(listener).__name__} failed ({type(error).__name__}: {files.reason(error)}) and hears no more of this "
-                    "run, which goes on.",
-                    stacklevel=3,
-                )
+                with suppress(UserWarning):  # raised where warnings are errors
+                    warnings.warn(
+                        f"{type(listener).__name__} failed ({type(error).__name__}: {files.reason(error)}) and hears no more of "
+                        "this run, which goes on.",
+                        stacklevel=3,
+                    )
         if event == "progress" and processes.any_of(self.stopping):
             self.stopping = False
             raise Stopped

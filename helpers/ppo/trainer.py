@@ -37,12 +37,16 @@ class PPOTrainer(Run):
     ):
         check(config)
         self.begin(config)
+        self.make_parts(config)
+        self.prepare(reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners, minutes)
+
+    def make_parts(self, config: TRLConfig) -> None:
+        """Load tokenizer and policy, and make the optimizer and its scheduler."""
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.tokenizer = load_tokenizer(config)
         self.policy = load_policy(config).to(self.device)
         self.optimizer = make_optimizer(config, self.policy.trainable().values())
         self.scheduler = make_scheduler(config, self.optimizer)
-        self.prepare(reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners, minutes)
 
     def begin(self, config: TRLConfig) -> None:
         """Set the run's counters to their beginning, and how many rollouts it takes at once."""

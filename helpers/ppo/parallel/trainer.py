@@ -1,7 +1,5 @@
 """The plain trainer in several processes, in half precision, and where memory runs out."""
 
-from collections.abc import Sequence
-
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -9,17 +7,15 @@ from accelerate.utils import DataLoaderConfiguration
 from torch import Tensor
 
 from helpers.errors import CourseError
-from helpers.ppo.config import TRLConfig, check
+from helpers.ppo.config import TRLConfig
 from helpers.ppo.load import load_policy, load_tokenizer, make_scheduler
 from helpers.ppo.parallel import processes, sharding
 from helpers.ppo.parallel.memory import Fitting
 from helpers.ppo.parallel.rollout import ParallelSampler
 from helpers.ppo.policy import Policy
-from helpers.ppo.prompts import Prompts
 from helpers.ppo.rollout import Rollouts
-from helpers.ppo.run import Listener
 from helpers.ppo.trainer import PPOTrainer
-from helpers.rewards import MetricFn, RewardFn
+from helpers.rewards import RewardFn
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -33,19 +29,12 @@ class ParallelPPOTrainer(PPOTrainer):
 
     sampler_class = ParallelSampler
 
-    def __init__(
-        self,
-        config: TRLConfig,
-        reward_fn: RewardFn,
-        prompts: Prompts | None,
-        eval_prompts: Prompts | None,
-        metric_fn: MetricFn | None = None,
-        stop_sequences: Sequence[str] | None = (),
-        listeners: Sequence[Listener] = (),
-        minutes: float | None = None,
-    ):
-        check(config)
-        self.begin(config)
+    def make_parts(self, config: TRLConfig) -> None:
+        """As `PPOTrainer.make_parts`, by way of Accelerate. Each process holds the whole policy.
+
+        Raises:
+            CourseError: the processes were launched in a way that is not known here, or fp16 is asked of a CPU.
+        """
         processes.check_launch()
         AcceleratorState._reset_state()  # else the precision of this kernel's first run would be that of all
         # split_batches: the scheduler counts optimizer steps, however many processes take them
@@ -74,7 +63,6 @@ class ParallelPPOTrainer(PPOTrainer):
             "train.minibatch_size",
             halves=not self.blocks,  # sharded, each micro-batch is one of all processes together
         )
-        self.prepare(reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners, minutes)
 
     def learn(self) -> None:
         """As `PPOTrainer.learn`; afterwards all weights are in float32."""
