@@ -2,6 +2,7 @@
 
 from helpers.exercises.finetune import check_labels, check_learning_rates, check_perplexity
 from helpers.exercises.human_feedback import check_error_rate, check_graded_loss, check_raw_beta
+from helpers.exercises.inside_ppo import check_clipped_loss, check_gae, check_k3, check_rloo, check_whiten
 from helpers.exercises.install import check_parts, check_reward_function
 from helpers.exercises.pipeline import (
     check_batch_size,

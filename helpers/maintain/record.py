@@ -1,4 +1,4 @@
-"""The runs that notebooks 06 and 08 show but are too long to make there, recorded: `python -m helpers record`."""
+"""The runs that notebooks 06, 07 and 09 show but are too long to make there, recorded: `python -m helpers record`."""
 
 import os
 import random
@@ -10,6 +10,7 @@ import pandas as pd
 from helpers import course, reviews
 from helpers.course import Course
 from helpers.files import write_text
+from helpers.maintain import details as one_detail_less
 from helpers.maintain.bench.seeds import notebook_config
 from helpers.maintain.stored_outputs import run_tagged
 from helpers.notebooks import NOTEBOOKS
@@ -20,6 +21,17 @@ BETAS = [0.0, 0.005, 0.02, 0.1, 0.5]
 RATINGS = [10, 100, 1000]
 DRAWS = 3
 """Reward models for each number of ratings, drawn anew from 1,000; those of 1,000 differ in order and random head only."""
+LADDER = {
+    "best of four": ("reinforce", "best_of_four", {}),
+    "REINFORCE": ("reinforce", "unchanged", {}),
+    "with baseline": ("reinforce", "above_mean", {}),
+    "four passes": ("reinforce", "above_mean", dict(passes=4)),
+    "ratio": ("ratio", "above_mean", dict(passes=4)),
+    "clip": ("clipped", "above_mean", dict(passes=4)),
+    "clip and price": ("clipped", "above_mean", dict(passes=4, price=0.05)),
+}
+"""Notebook 07's runs: objective and advantage by their names there, and what else `climb` is given."""
+SEEDS = 5
 SAMPLES = 8
 """Samples kept of each run: those of the first held-out prompts, the same for every run."""
 
@@ -89,8 +101,49 @@ def goodhart(here: Course) -> dict[str, pd.DataFrame]:
     return {"runs": pd.DataFrame(runs), "samples": pd.DataFrame(samples)}
 
 
+def ladder(here: Course) -> dict[str, pd.DataFrame]:
+    """Notebook 07's first runs with `SEEDS` seeds: run, seed, reward and kl (nats a sample) of the last round's samples."""
+    names = run_tagged(NOTEBOOKS / "07_inside_ppo.ipynb", "ladder")
+    names["unchanged"] = lambda rewards: rewards
+    rows = []
+    for seed in range(SEEDS):
+        for run, (objective, advantage, more) in LADDER.items():
+            history, _ = names["climb"](names[objective], names[advantage], seed=seed, **more)
+            reward, kl = history[-1]
+            rows.append(dict(run=run, seed=seed, reward=reward, kl=kl))
+            print(f"{run}, seed {seed}: reward {reward:.2f}, KL {kl:.1f}", flush=True)
+    return {"runs": pd.DataFrame(rows)}
+
+
+def details(here: Course) -> dict[str, pd.DataFrame]:
+    """Notebook 06's run, shorter and with longer texts, on the plain engine with one detail switched off at a time.
+
+    Returns:
+        The runs: detail, seed; kl_first (nats a sample) and ratio_first, both before anything was learned; reward and kl of the
+        last evaluation on the held-out prompts; entropy (nats a token) of the last update; distinct, a share.
+    """
+    reward_fn = load_reward(here.reward_model, here.device)
+    prompts, held_out = reviews.make_prompts(here)
+    given = dict(reward_fn=reward_fn, prompts=prompts, eval_prompts=held_out)
+    rows = []
+    for seed in range(DRAWS):
+        for detail in one_detail_less.DETAILS:
+            steps = here.steps(64)
+            config = notebook_config(here).evolve(
+                train=dict(total_steps=steps, eval_interval=steps, seed=seed),
+                method=dict(gen_kwargs=dict(max_new_tokens=48)),
+            )
+            history = one_detail_less.run(detail, config, **given).history
+            first = dict(kl_first=history.rounds[0]["kl"], ratio_first=history.updates[0]["ratio"])
+            last = dict(reward=history.evals[-1]["reward/mean"], kl=history.evals[-1]["kl"])
+            more = dict(entropy=history.updates[-1]["entropy"], distinct=history.evals[-1]["distinct"])
+            rows.append(dict(detail=detail, seed=seed) | first | last | more)
+            print(f"without {detail}, seed {seed}: reward {last['reward']:.2f}, KL {last['kl']:.1f}", flush=True)
+    return {"runs": pd.DataFrame(rows)}
+
+
 def main(folder: Path = NOTEBOOKS / "data") -> None:
-    """Write {kl_lab,goodhart}_{runs,samples}.csv into `folder`, each whole or not at all.
+    """Write {kl_lab,goodhart}_{runs,samples}.csv, ladder_runs.csv and details_runs.csv into `folder`, each whole or not at all.
 
     Raises:
         CourseError: a file cannot be written.
@@ -99,7 +152,7 @@ def main(folder: Path = NOTEBOOKS / "data") -> None:
     os.environ.pop("RLHF_BUDGET", None)
     here = course.start()
     folder.mkdir(parents=True, exist_ok=True)
-    for recording in (kl_lab, goodhart):
+    for recording in (kl_lab, goodhart, ladder, details):
         for name, table in recording(here).items():
             path = folder / f"{recording.__name__}_{name}.csv"
             write_text(path, table.round(4).to_csv(index=False, lineterminator="\n"))
