@@ -5,6 +5,7 @@ import torch
 
 from helpers import exercises
 from helpers.exercises import train
+from helpers.ppo import loss
 
 LOGPROBS, REF, MASK = (
     torch.tensor(rows) for rows in (train.KL_LOGPROBS, train.KL_REF_LOGPROBS, train.KL_MASK)
@@ -95,8 +96,13 @@ def test_parts(capsys):
 @pytest.mark.parametrize(
     "function, message",
     [
-        (lambda samples: [len(s) for s in samples], "A reward function"),
-        (lambda samples, **kwargs: [1.0] * len(samples), "teaches nothing"),
+        (lambda samples: [1 - len(s) / 200 for s in samples], "A reward function"),
+        (lambda samples: [float("music" in s) for s in samples], "A reward function"),
+        (lambda samples: [10.0 * (len(s) > 20) for s in samples], "A reward function"),
+        (lambda samples, **kwargs: [1.0] * len(samples), "all three samples get 1.0"),
+        (lambda samples: [-len(s) for s in samples], "all three count as -10"),
+        (lambda samples: [len(s) for s in samples], "all three count as 10"),
+        (lambda samples: [-len(s) / 4 for s in samples], "beyond it are all alike"),
         (lambda samples: [1.0], "1 rewards for 3 samples"),
         (lambda samples: ["good"] * 3, "type str"),
         (lambda samples: 1 / 0, "ZeroDivisionError"),
@@ -105,3 +111,39 @@ def test_parts(capsys):
 )
 def test_reward_function(capsys, function, message):
     assert message in said(capsys, exercises.check_reward_function(function), message == "A reward function")
+
+
+def cut(kl, target):
+    return max(-0.2, min(0.2, kl / target - 1))
+
+
+@pytest.mark.parametrize(
+    "function, message",
+    [
+        (lambda beta, kl, target, horizon, n: beta * (1 + cut(kl, target) * n / horizon), "Correct"),
+        (loss.next_kl_coef, "Correct"),
+        (lambda beta, kl, target, horizon, n: beta * (1 + (kl / target - 1) * n / horizon), "cut the error"),
+        (lambda beta, kl, target, horizon, n: beta * (1 - cut(kl, target) * n / horizon), "wrong way round"),
+        (lambda beta, kl, target, horizon, n: beta * (1 + cut(kl, 1) * n / horizon), "not these numbers"),
+        (
+            lambda beta, kl, target, horizon, n: beta * (1 + max(-0.2, min(0.2, kl - target)) * n / horizon),
+            "a share of the target",
+        ),
+        (
+            lambda beta, kl, target, horizon, n: beta * (1 + max(-0.2, min(0.2, kl / target)) * n / horizon),
+            "0 on the target",
+        ),
+        (lambda beta, kl, target, horizon, n: beta * cut(kl, target) * n / horizon, "share alone"),
+        (lambda beta, kl, target, horizon, n: beta * (1 + cut(kl, target)), "where are n and horizon"),
+        (lambda beta, kl, target, horizon, n: beta * (1 + cut(kl, target) / horizon), "where is n?"),
+        (lambda beta, kl, target, horizon, n: beta * (1 + cut(kl, target) * horizon / n), "changed places"),
+        (lambda beta, kl, target, horizon, n: "much", "expected a number"),
+        (lambda beta, kl, target, horizon, n: 1 / 0, "ZeroDivisionError"),
+        (lambda beta, kl, target, horizon, n: None, "Not attempted"),
+        (None, "Not attempted"),
+        (..., "Not attempted"),
+        (3, "should be a function"),
+    ],
+)
+def test_next_beta(capsys, function, message):
+    assert message in said(capsys, exercises.check_next_beta(function), message == "Correct")

@@ -18,4 +18,4 @@ from helpers.exercises.reward import (
     check_suspects,
 )
 from helpers.exercises.scale import check_accumulate, check_cost, check_memory
-from helpers.exercises.train import check_diagnosis, check_kl, check_token_rewards
+from helpers.exercises.train import check_diagnosis, check_kl, check_next_beta, check_token_rewards

@@ -20,7 +20,9 @@ def check_parts(parts: dict) -> str:
 
 @exercise("a function that gives one number for each sample")
 def check_reward_function(reward_fn) -> str:
-    """Does a reader's own reward function keep the contract, and does it tell texts apart?"""
+    """Does a reader's own reward function keep the contract, and does what PPO sees of it tell texts apart?"""
+    from helpers.ppo.config import default_ppo_config
+
     samples = [
         "I watched this film. The music is lovely.",
         "A short one.",
@@ -30,5 +32,18 @@ def check_reward_function(reward_fn) -> str:
     given = rewards(lambda samples: returned, samples, samples, samples)
     if len(set(given)) == 1:
         return f"all three samples get {given[0]}. A reward that is the same for every text teaches nothing."
+    limit = default_ppo_config().method.cliprange_reward
+    seen = [max(-limit, min(limit, reward)) for reward in given]
     numbers = ", ".join(f"{reward:.2f}" for reward in given)
+    cut = f"scores beyond {limit:g} or -{limit:g} are cut to that (method.cliprange_reward)"
+    if len(set(seen)) == 1:
+        return (
+            f"it gives {numbers} to three samples, and {cut}. So all three count as {seen[0]:g}, and a reward "
+            "that is the same for every text teaches nothing. Divide it, so that it stays between 0 and 1."
+        )
+    if seen != given:
+        return (
+            f"it gives {numbers} to three samples, and {cut}, so that texts beyond it are all alike. Divide it, "
+            "so that it stays between 0 and 1."
+        )
     return Right(f"A reward function. It gives {numbers} to three samples.")

@@ -1,6 +1,16 @@
-"""Notebook 06: KL, token rewards, diagnosis."""
+"""Notebook 06: KL, token rewards, diagnosis, adaptive beta."""
 
-from helpers.exercises.base import Answers, Right, attempted, call, exercise, filled_in, plain, unlike
+from helpers.exercises.base import (
+    Answers,
+    Right,
+    attempted,
+    call,
+    exercise,
+    filled_in,
+    number,
+    plain,
+    unlike,
+)
 
 KL_LOGPROBS = [[-1.0, -2.0, -0.5, -9.0], [-0.3, -1.2, -9.0, -9.0]]
 KL_REF_LOGPROBS = [[-1.5, -2.5, -1.5, -1.0], [-0.4, -1.0, -1.0, -1.0]]
@@ -73,3 +83,31 @@ def check_diagnosis(answer: dict) -> str:
         (unlike("D", "samples not from the policy"), "run D: its KL is negative, which a true KL never is"),
     ).sentences(filled_in(answer)))  # fmt: skip
     return "; ".join(wrong) + "." if wrong else Right("Correct.")
+
+
+@exercise("a function that returns the next beta")
+def check_next_beta(function) -> str:
+    """Adaptive beta: 0.1 after a pass of 32 samples, with a KL a little above, far above and far below the target."""
+    beta, target, horizon, n = 0.1, 6.0, 200, 32
+    kls = [6.6, 30.0, 1.0]
+    answer = [number(attempted(call(function, beta, kl, target, horizon, n))) for kl in kls]
+
+    def with_(error, factor=lambda error: 1 + error * n / horizon):
+        return [beta * factor(error(kl)) for kl in kls]
+
+    def cut(kl):
+        return max(-0.2, min(0.2, kl / target - 1))
+
+    return Answers(
+        (with_(cut), Right("Correct.")),
+        (with_(lambda kl: kl / target - 1), "cut the error to -0.2 .. 0.2: one odd round must not throw beta."),
+        (with_(lambda kl: -cut(kl)), "the wrong way round: a KL above the target makes beta, its price, rise."),
+        (with_(lambda kl: max(-0.2, min(0.2, kl - target))), "the error is a share of the target: KL / target - 1."),
+        (with_(lambda kl: max(-0.2, min(0.2, kl / target))), "the error is KL / target - 1: 0 on the target."),
+        (with_(cut, lambda error: error * n / horizon), "this is the change's share alone: beta * (1 + ...)."),
+        (with_(cut, lambda error: 1 + error), "where are n and horizon? The change is error * n / horizon."),
+        (with_(cut, lambda error: 1 + error / horizon), "where is n? The change is error * n / horizon."),
+        (with_(cut, lambda error: 1 + error * horizon / n), "n and horizon have changed places."),
+        otherwise="not these numbers. Try a KL on the target: there beta stays as it is.",
+        tolerance=1e-6,
+    ).sentence(answer)  # fmt: skip

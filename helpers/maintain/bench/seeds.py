@@ -3,7 +3,6 @@
 import time
 
 import pandas as pd
-from transformers import AutoConfig
 
 from helpers import course, engine, reviews
 from helpers.course import Course
@@ -57,7 +56,7 @@ def outcome(history) -> dict:
 
 def notebook_config(here: Course) -> TRLConfig:
     """What notebook 06 calls `config`: its cell tagged so is run, so that there is one recipe and not two."""
-    names = run_tagged(NOTEBOOKS / "06_train.ipynb", "config", here=here, AutoConfig=AutoConfig, trlx=engine)
+    names = run_tagged(NOTEBOOKS / "06_train.ipynb", "config", here=here, trlx=engine)
     return names["config"]
 
 
