@@ -91,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
     command(
         record,
         "record",
-        "Train the runs that notebook 06's KL lab and notebook 09's Goodhart curves show, and store them.",
+        "Train the runs that notebook 06's KL lab, notebook 07's tables and notebook 09's Goodhart curves show, and store them.",
     )
     add = command(
         prefetch, "prefetch", "Fill a folder that stands in for the hub (RLHF_ASSETS)."

@@ -5,7 +5,11 @@ import os
 import pandas as pd
 import pytest
 
+from ppo_run import PROMPTS, count_the, small_config, without_times
+
 from helpers import course
+from helpers.errors import CourseError
+from helpers.maintain import details as one_detail_less
 from helpers.maintain import record
 
 
@@ -47,7 +51,7 @@ def test_the_files_are_those_of_a_whole_run_at_tiny_scale(monkeypatch, tmp_path)
         monkeypatch.setenv(name, value)
     seen = []
 
-    for name in ("kl_lab", "goodhart"):
+    for name in ("kl_lab", "goodhart", "ladder", "details"):
 
         def recording(here):
             seen.append(here)
@@ -56,10 +60,12 @@ def test_the_files_are_those_of_a_whole_run_at_tiny_scale(monkeypatch, tmp_path)
         recording.__name__ = name
         monkeypatch.setattr(record, name, recording)
     record.main(tmp_path / "data")
-    assert [(here.scale, here.budget) for here in seen] == [("tiny", 1.0)] * 2
+    assert [(here.scale, here.budget) for here in seen] == [("tiny", 1.0)] * 4
     written = sorted(os.listdir(tmp_path / "data"))
     assert written == [
-        f"{name}_{part}.csv" for name in ("goodhart", "kl_lab") for part in ("runs", "samples")
+        f"{name}_{part}.csv"
+        for name in ("details", "goodhart", "kl_lab", "ladder")
+        for part in ("runs", "samples")
     ]
     assert (tmp_path / "data" / "goodhart_runs.csv").read_text() == "beta,step,reward,kl\n0.02,0,0.3333,0.0\n"
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "data" / "goodhart_samples.csv"), samples)
@@ -79,3 +85,30 @@ def test_what_the_course_ships_has_the_columns_that_are_recorded(name):
     table = pd.read_csv(record.NOTEBOOKS / "data" / f"goodhart_{name}.csv")
     assert sorted(table["ratings"].unique()) == record.RATINGS
     assert sorted(table["draw"].unique()) == list(range(record.DRAWS)) and not table.isna().any().any()
+
+
+def test_the_runs_of_notebook_07_are_recorded_too():
+    ladder, details = (pd.read_csv(record.NOTEBOOKS / "data" / f"{name}_runs.csv") for name in ("ladder", "details"))
+    assert ladder.groupby("run", sort=False).size().to_dict() == dict.fromkeys(record.LADDER, record.SEEDS)
+    assert details.groupby("detail", sort=False).size().to_dict() == dict.fromkeys(one_detail_less.DETAILS, record.DRAWS)
+    assert not ladder.isna().any().any() and not details.isna().any().any()
+
+
+def history_without(detail, folder):
+    """Two updates of a small run whose samples are long enough to end, with one detail switched off."""
+    gen_kwargs = dict(max_new_tokens=48)
+    config = small_config(folder, train=dict(total_steps=2, eval_interval=2), method=dict(gen_kwargs=gen_kwargs))
+    trainer = one_detail_less.run(detail, config, reward_fn=count_the, prompts=PROMPTS, eval_prompts=PROMPTS)
+    return without_times(trainer.history)
+
+
+def test_each_detail_makes_a_difference_and_leaves_none_behind(tmp_path):
+    whole = history_without("nothing", tmp_path)
+    for detail in one_detail_less.DETAILS[1:]:
+        assert history_without(detail, tmp_path) != whole, detail
+    assert history_without("nothing", tmp_path) == whole
+
+
+def test_a_detail_that_is_not_there(tmp_path):
+    with pytest.raises(CourseError, match="there is no detail 'sleep'; there are nothing, whitening"):
+        history_without("sleep", tmp_path)
