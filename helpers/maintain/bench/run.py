@@ -30,6 +30,10 @@ PHASES = ("sample", "score", "forward", "update")
 COLUMNS = {"sample": "sample, s", "score": "score, s", "forward": "forward pass, s", "update": "update, s"}
 RESPONSE = 40  # tokens
 
+# What each engine is called in a table, as its trainer calls itself; that of trlX can be imported only where trlX is.
+BUILT_IN, TRLX, RLOO = PPOTrainer.engine, "trlX", "TRL RLOO"
+PLAIN = f"{BUILT_IN}, plain"
+
 # The course's tiny model as it is, and GPT-2's published shapes, for which random weights will do.
 SIZES = {
     "tiny": None,
@@ -269,7 +273,7 @@ def rloo(task: dict, reward_fn, prompts) -> tuple:
     return model.eval(), watch, statistics.mean(lengths)
 
 
-ENGINES = {"built-in": built_in, "built-in, plain": plain, "trlX": real_trlx, "TRL RLOO": rloo}
+ENGINES = {BUILT_IN: built_in, PLAIN: plain, TRLX: real_trlx, RLOO: rloo}
 
 
 def peak_bytes() -> int:

@@ -7,6 +7,7 @@ from transformers import AutoConfig
 
 from helpers import course, engine, reviews
 from helpers.course import Course
+from helpers.maintain.bench.run import BUILT_IN, TRLX
 from helpers.maintain.stored_outputs import run_tagged
 from helpers.notebooks import NOTEBOOKS
 from helpers.ppo.config import TRLConfig
@@ -35,11 +36,11 @@ def seeds(count: int) -> pd.DataFrame:
 
 def engines() -> dict:
     """The engines that are here, and how each trains: the built-in PPO, and trlX where it is installed."""
-    found = {"built-in": train}
+    found = {BUILT_IN: train}
     if install.installed():
         from helpers.real_trlx.train import train as train_with_trlx
 
-        found["trlX"] = train_with_trlx
+        found[TRLX] = train_with_trlx
     return found
 
 
