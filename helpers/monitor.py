@@ -18,7 +18,6 @@ from helpers import figures
 from helpers.palette import BLUE, GREEN, ORANGE
 from helpers.ppo import checkpoint
 from helpers.verdict import column, summary, verdict
-from helpers.widgets.clicks import Clicks
 from helpers.widgets.html import escape, table
 
 REDRAW_SECONDS = 0.5
@@ -143,6 +142,8 @@ class StopButton:
     def __init__(self, session: Session):
         from IPython.display import display
         from ipywidgets import Button
+
+        from helpers.widgets.controls import Clicks
 
         self.trainer, self.clicks = session.trainer, None
         self.button = Button(description="Stop training")

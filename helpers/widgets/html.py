@@ -84,7 +84,18 @@ def cell(value) -> str:
     return number(float(value))
 
 
+def paragraph(markup: str) -> str:
+    """HTML as a paragraph."""
+    return f"<p>{markup}</p>"
+
+
+def sentence(text: str) -> str:
+    """A text as a paragraph; nothing for an empty one."""
+    return paragraph(escape(text)) if text else ""
+
+
 def heading(caption: str) -> str:
+    """A table's caption as HTML."""
     return f'<caption style="white-space:nowrap;text-align:left">{escape(caption)}</caption>'
 
 

@@ -9,7 +9,8 @@ import ipywidgets as widgets
 
 from helpers.errors import CourseError
 from helpers.rewards import score
-from helpers.widgets.html import Static, bars, encodable, escape, plain, shaded, table
+from helpers.widgets.controls import choice, place_field, text_field
+from helpers.widgets.html import Static, bars, encodable, escape, paragraph, plain, sentence, shaded, table
 
 MAX_WORDS = 200
 """Words left out one at a time; of a longer text, the first."""
@@ -68,18 +69,11 @@ class RewardInspector:
             ("your own text", []),
             *((kind, [encodable(text) for text in group]) for kind, group in texts.items() if group),
         ]
-        # buttons, not a dropdown: in JupyterLab the arrow keys leave a dropdown for the next cell
         kinds = [(plain(kind, 40), place) for place, (kind, _) in enumerate(self.groups)]
-        self.pick = widgets.ToggleButtons(
-            description="Pick", options=kinds, style={"button_width": "auto", "description_width": "5em"}
-        )
-        self.number = widgets.BoundedIntText(description="Number", value=1, min=1, max=1)
-        # continuous_update=False: the value arrives when the reader leaves the field. So each value is a text somebody
-        # meant, and the history needs no timer to keep half-typed words out.
-        self.text = widgets.Textarea(description="Text", continuous_update=False, **wide)
-        self.explain = widgets.ToggleButtons(
-            description="Explain", options=[(plain(name, 40), name) for name in self.reward_fns]
-        )
+        self.pick = choice("Pick", kinds, {"button_width": "auto", "description_width": "5em"})
+        self.number = place_field("Number")
+        self.text = text_field(widgets.Textarea, "Text", **wide)
+        self.explain = choice("Explain", [(plain(name, 40), name) for name in self.reward_fns])
         self.words = widgets.Button(description="Words that moved it", layout=widgets.Layout(width="auto"))
         self.scores, self.moved, self.tasks, self.tried = (widgets.HTML() for _ in range(4))
         self.pick.observe(self._on_pick, names="value")
@@ -120,7 +114,7 @@ class RewardInspector:
             self.scores.value = tell(problems) + "".join(shown)
             self._remember(text, rewards)
         else:
-            self.scores.value = "<p>Type a text, or pick one.</p>"
+            self.scores.value = sentence("Type a text, or pick one.")
         self._show_challenges(text)
         self.tried.value = self._tried()
 
@@ -182,7 +176,7 @@ class RewardInspector:
         """Show by how much the chosen reward falls without each word: one call with all the shortened texts."""
         name, text, problems = self.explain.value, self.text.value, []
         if not text.strip():
-            self.moved.value = "<p>There are no words yet: type a text, or pick one.</p>"
+            self.moved.value = sentence("There are no words yet: type a text, or pick one.")
             return
         moved = attempt(problems, name, self.leave_one_out, self.reward_fns[name], text)
         caption = f"By how much {plain(name)} falls without the word: above 0 it raised the reward, below 0 it lowered it"
@@ -204,7 +198,7 @@ class RewardInspector:
         """What the widget shows, as tables, with the words that moved the chosen reward."""
         self.show_words()
         shown = [self.scores, self.moved, self.tasks, self.tried]
-        return Static(f"<p>Text: {escape(self.text.value)}</p>" + "".join(part.value for part in shown))
+        return Static(paragraph(f"Text: {escape(self.text.value)}") + "".join(part.value for part in shown))
 
 
 def read_once(judge):
@@ -253,4 +247,4 @@ def attempt(problems: list[str], what: str, function, *arguments):
 
 
 def tell(problems: list[str]) -> str:
-    return "".join(f"<p><b>Problem</b> with {escape(problem)}</p>" for problem in problems)
+    return "".join(paragraph(f"<b>Problem</b> with {escape(problem)}") for problem in problems)

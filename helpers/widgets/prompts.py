@@ -4,7 +4,8 @@ import ipywidgets as widgets
 
 from helpers.errors import CourseError
 from helpers.rewards import score
-from helpers.widgets.html import Static, escape, number, plain, table
+from helpers.widgets.controls import WHOLE_NAME, back_and_on, place_field, rest_at_ends, row
+from helpers.widgets.html import Static, escape, number, paragraph, plain, table
 
 PAGE = 8  # prompts on a page: one batch
 COLUMNS = 40  # of a wider batch the last ones are shown, from which the model continues
@@ -34,11 +35,10 @@ class PromptBrowser:
         self.found = list(range(len(self.prompts)))  # places of the prompts that pass the filter
 
         self.filter = widgets.Text(description="Filter", placeholder="part of a prompt")
-        self.previous = widgets.Button(description="Previous")
-        self.page = widgets.BoundedIntText(description="Page", value=1, min=1, max=1)
-        self.next = widgets.Button(description="Next")
+        self.page = place_field("Page")
+        self.previous, self.next = back_and_on(self._turn)
         self.count = widgets.Label()
-        # fields, not sliders: the core slider's handle has no name that a screen reader could say
+        # no sliders, as with `place_field`
         self.temperature = field(
             widgets.BoundedFloatText, "Temperature", value=1.0, min=0.1, max=2.0, step=0.1
         )
@@ -51,8 +51,6 @@ class PromptBrowser:
 
         self.filter.observe(self._on_filter, "value")
         self.page.observe(self._on_page, "value")
-        self.previous.on_click(lambda _: self._turn(-1))
-        self.next.on_click(lambda _: self._turn(1))
         self.sample.on_click(self._on_sample)
         self.view = widgets.VBox(
             [
@@ -83,7 +81,7 @@ class PromptBrowser:
         self._show_page()
 
     def _turn(self, pages: int):
-        self.page.value = min(self.pages, max(1, self.page.value + pages))
+        self.page.value += pages  # the field stops at either end
 
     @property
     def pages(self) -> int:
@@ -96,14 +94,13 @@ class PromptBrowser:
 
     def _show_page(self):
         self.page.max = self.pages
-        self.previous.disabled = self.page.value == 1
-        self.next.disabled = self.page.value == self.pages
+        rest_at_ends((self.previous, self.next), self.page.value, 1, self.pages)
         self.sample.disabled = not self.found
         self.count.value = f"Page {self.page.value:,} of {self.pages:,}. {len(self.found):,} of {len(self.prompts):,} prompts pass the filter."
         try:
-            self.batch.value = self._batch_table() if self.found else sentence(self._nothing())
+            self.batch.value = self._batch_table() if self.found else paragraph(self._nothing())
         except CourseError as error:
-            self.batch.value = sentence(f"The tokens cannot be shown: {escape(str(error))}")
+            self.batch.value = paragraph(f"The tokens cannot be shown: {escape(str(error))}")
 
     def _nothing(self) -> str:
         """Why there is no page, as HTML."""
@@ -134,15 +131,15 @@ class PromptBrowser:
 
     def _on_sample(self, _=None):
         if not self.found:
-            self.message.value = sentence(f"Nothing to sample. {self._nothing()}")
+            self.message.value = paragraph(f"Nothing to sample. {self._nothing()}")
             return
         self.sample.disabled, self.sample.description = True, "Sampling…"
-        self.message.value = sentence("Sampling this page…")
+        self.message.value = paragraph("Sampling this page…")
         try:
             self.samples.value = self._samples_table()
             self.message.value = ""
         except CourseError as error:
-            self.message.value = sentence(f"No new samples: {escape(str(error))}")
+            self.message.value = paragraph(f"No new samples: {escape(str(error))}")
         finally:
             self.sample.disabled, self.sample.description = False, "Sample"
 
@@ -245,16 +242,7 @@ def visible_token(text: str) -> str:
 def field(kind, description: str, **settings):
     """A field for a number, as wide as its whole description and the number need."""
     layout = widgets.Layout(width="13em")
-    return kind(description=description, style={"description_width": "initial"}, layout=layout, **settings)
-
-
-def row(*controls) -> widgets.HBox:
-    """Controls side by side, and on a narrow screen below each other."""
-    return widgets.HBox(controls, layout=widgets.Layout(flex_flow="row wrap"))
-
-
-def sentence(markup: str) -> str:
-    return f"<p>{markup}</p>"
+    return kind(description=description, style=WHOLE_NAME, layout=layout, **settings)
 
 
 def scrolling(markup: str) -> str:
