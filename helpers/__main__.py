@@ -111,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def doctor(args) -> int:
+def doctor(args: argparse.Namespace) -> int:
     from helpers.doctor import environment
 
     checks = environment()
@@ -122,13 +122,13 @@ def doctor(args) -> int:
     return 1 if failed else 0
 
 
-def trlx(args) -> int:
+def trlx(args: argparse.Namespace) -> int:
     from helpers.real_trlx.install import install
 
     return 0 if install() else 1
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
     here = course.start()
     from helpers import notebooks
 
@@ -171,19 +171,19 @@ def run(args) -> None:
     )
 
 
-def config(args) -> None:
+def config(args: argparse.Namespace) -> None:
     from helpers import config_cli
 
     config_cli.main(args.scale)
 
 
-def train(args) -> None:
+def train(args: argparse.Namespace) -> None:
     from helpers import train_cli
 
     train_cli.main(args.config, args.prompts, args.reward, args.out, args.minutes)
 
 
-def bench(args) -> None:
+def bench(args: argparse.Namespace) -> None:
     from helpers.maintain.bench import compare as bench
     from helpers.maintain.bench import seeds
 
@@ -193,26 +193,26 @@ def bench(args) -> None:
         bench.main(args.sizes, args.repeats)
 
 
-def record(args) -> None:
+def record(args: argparse.Namespace) -> None:
     from helpers.maintain import record
 
     record.main()
 
 
-def prefetch(args) -> None:
+def prefetch(args: argparse.Namespace) -> None:
     from helpers import assets
 
     assets.prefetch(args.folder)
 
 
-def store(args) -> None:
+def store(args: argparse.Namespace) -> None:
     from helpers.maintain import stored_outputs
 
     for path in stored_outputs.store_outputs(args.names):
         print(f"stored outputs in {path.relative_to(course.ROOT)}")
 
 
-def publish(args) -> None:
+def publish(args: argparse.Namespace) -> None:
     from helpers.maintain import publish
 
     if not args.unpublish and not args.repository:

@@ -309,6 +309,7 @@ def part_name() -> str:
 
 
 def this_host() -> str:
+    """This machine's name, in letters, digits and _."""
     return re.sub(r"\W", "", socket.gethostname()) or "host"
 
 

@@ -9,12 +9,14 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
 from tqdm import tqdm
 
 from helpers.course import ROOT, Course
@@ -34,7 +36,7 @@ def numbered(folder: Path = NOTEBOOKS) -> list[Path]:
     return sorted(path for path in folder.glob("*.ipynb") if COURSE_NOTEBOOK.fullmatch(path.name))
 
 
-def read(path: Path):
+def read(path: Path) -> NotebookNode:
     """A notebook.
 
     Raises:
@@ -53,7 +55,7 @@ def read_bytes(path: Path) -> bytes:
         ) from error
 
 
-def parse(path: Path, content: bytes):
+def parse(path: Path, content: bytes) -> NotebookNode:
     """The notebook that a file's content is; errors as in `read`."""
     try:
         notebook = nbformat.reads(content.decode("utf-8"), as_version=4)
@@ -106,7 +108,7 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def keep_copy(notebook, copy: Path, here: Course) -> None:
+def keep_copy(notebook: NotebookNode, copy: Path, here: Course) -> None:
     """Write an executed copy. What a reader has changed at its place is kept, as 03_pipeline.yours.ipynb.
 
     Raises:
@@ -128,7 +130,7 @@ def keep_copy(notebook, copy: Path, here: Course) -> None:
     write_text(copy, nbformat.writes(notebook) + "\n")
 
 
-def is_the_readers(copy: Path, notebook) -> bool:
+def is_the_readers(copy: Path, notebook: NotebookNode) -> bool:
     """Whether an executed copy has other cells than it was written with, and than `notebook` has; or cannot be read."""
     try:
         earlier = read(copy)
@@ -138,7 +140,7 @@ def is_the_readers(copy: Path, notebook) -> bool:
     return sources_hash(earlier) not in (written, sources_hash(notebook))
 
 
-def sources_hash(notebook) -> str:
+def sources_hash(notebook: NotebookNode) -> str:
     """SHA-256 of all cells, without outputs: other than `code_hash` it knows every change that a reader makes."""
     cells = [(cell.cell_type, cell.source, cell.get("attachments")) for cell in notebook.cells]
     return hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()
@@ -148,11 +150,12 @@ class ThisPython(AsyncKernelManager):
     """Starts kernels in the Python that runs this, whatever kernels the machine has under the name python3."""
 
     @property
-    def kernel_spec(self):
+    def kernel_spec(self) -> KernelSpec:
+        """What jupyter_client starts."""
         return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"])
 
 
-def execute(notebook, path: Path, env: dict[str, str]) -> None:
+def execute(notebook: NotebookNode, path: Path, env: dict[str, str]) -> None:
     """Run all cells of a notebook in a fresh kernel, in the notebook's own folder; the outputs land in `notebook`.
 
     What the cells print reaches the terminal without the characters that it would obey.
@@ -196,13 +199,13 @@ def execute(notebook, path: Path, env: dict[str, str]) -> None:
             progress.close()
 
 
-def error_lines(cell) -> str:
+def error_lines(cell: NotebookNode) -> str:
     """The end of a failed cell's traceback, without colours."""
     error = next(output for output in cell.outputs if output.output_type == "error")
     return "\n".join(plain("\n".join(error.traceback)).strip().splitlines()[-12:])
 
 
-def failure(path: Path, notebook, cell, error: str) -> str:
+def failure(path: Path, notebook: NotebookNode, cell: NotebookNode, error: str) -> str:
     """What to tell a reader whose notebook stopped at `cell`."""
     cells = code_cells(notebook)
     number = next(n for n, one in enumerate(cells, 1) if one is cell)
@@ -216,7 +219,7 @@ def failure(path: Path, notebook, cell, error: str) -> str:
 class WatchedClient(NotebookClient):
     """A NotebookClient that tells its progress display which cell runs and what it prints."""
 
-    def __init__(self, notebook, progress, **settings):
+    def __init__(self, notebook: NotebookNode, progress: "Progress", **settings: Any):
         super().__init__(notebook, **settings)
         self.progress = progress
         self.running = code_cells(notebook)[0]
@@ -226,7 +229,8 @@ class WatchedClient(NotebookClient):
         self.running = cell
         self.progress.begin(sum(cell.cell_type == "code" for cell in self.nb.cells[:cell_index]))
 
-    def process_message(self, msg, cell, cell_index):
+    def process_message(self, msg: dict, cell: NotebookNode, cell_index: int) -> NotebookNode | None:
+        """Take in a message of the kernel, as nbclient does, and tell the display what was printed."""
         if msg["msg_type"] == "stream":
             self.progress.heard(msg["content"]["text"])
         return super().process_message(msg, cell, cell_index)
@@ -284,6 +288,6 @@ class Progress:
             print(f"{self.name}: {self.done}/{self.cells} cells, {elapsed} {self.last}".rstrip(), flush=True)
 
 
-def code_cells(notebook) -> list:
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     """The notebook's code cells, as a list of its own nodes."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -1,9 +1,11 @@
-"""A run's health in plain words, read off its history (helpers.ppo.run.History)."""
+"""A run's health in plain words, read off its history."""
 
 import math
 
+from helpers.ppo.run import History
 
-def summary(history, seconds: float, before: int = 0) -> list[str]:
+
+def summary(history: History, seconds: float, before: int = 0) -> list[str]:
     """What a run did, in a few lines; the verdict is the last of them. `before` steps were made by earlier calls."""
     lines = []
     if history.evals and history.updates:
@@ -16,7 +18,7 @@ def summary(history, seconds: float, before: int = 0) -> list[str]:
     return lines + verdict(history)
 
 
-def verdict(history) -> list[str]:
+def verdict(history: History) -> list[str]:
     """The run's health in plain words: one line per sign, each starting with "ok" or "look"."""
     if not_finite := first_not_finite(history):
         step, name, value = not_finite
@@ -37,7 +39,7 @@ def verdict(history) -> list[str]:
     ]
 
 
-def first_not_finite(history) -> tuple[int, str, float] | None:
+def first_not_finite(history: History) -> tuple[int, str, float] | None:
     """The step, name and value of the first number that is infinite or NaN; metrics are the reader's, and may be."""
     rows = sorted(history.rounds + history.updates + history.evals, key=lambda row: row["step"])
     found = (
@@ -50,6 +52,7 @@ def first_not_finite(history) -> tuple[int, str, float] | None:
 
 
 def judge_reward(rewards: list[float]) -> tuple[bool, str]:
+    """Whether the rewards of the rounds rise, and how they went."""
     quarter = max(1, len(rewards) // 4)
     start, middle, end = (
         mean(rewards[:2]),
@@ -70,6 +73,7 @@ def judge_reward(rewards: list[float]) -> tuple[bool, str]:
 
 
 def judge_kl(kls: list[float]) -> tuple[bool, str]:
+    """Whether the KL, in nats a sample, of the rounds is small and no round has a negative one."""
     last = mean(kls[-2:])
     if min(kls) < -0.5:
         return False, (
@@ -85,6 +89,7 @@ def judge_kl(kls: list[float]) -> tuple[bool, str]:
 
 
 def judge_ratio(ratios: list[float], clipfracs: list[float]) -> tuple[bool, str]:
+    """Whether the ratio starts at 1, and few tokens of the updates hit the clip range."""
     if abs(ratios[0] - 1) > 1e-3:
         return (
             False,
@@ -100,6 +105,7 @@ def judge_ratio(ratios: list[float], clipfracs: list[float]) -> tuple[bool, str]
 
 
 def judge_variety(distinct: list[float], entropies: list[float]) -> tuple[bool, str]:
+    """Whether the outputs stay distinct and the entropy, in nats a token, stays high."""
     if distinct[-1] < 0.8:
         return (
             False,
@@ -120,8 +126,10 @@ def judge_variety(distinct: list[float], entropies: list[float]) -> tuple[bool, 
 
 
 def mean(values: list[float]) -> float:
+    """The mean of one number or more."""
     return sum(values) / len(values)
 
 
 def column(rows: list[dict], name: str) -> list:
+    """One column of the rows of a history."""
     return [row[name] for row in rows]

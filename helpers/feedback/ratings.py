@@ -11,6 +11,7 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 
 from helpers import files
@@ -101,6 +102,7 @@ class Content:
         return hashlib.sha256(data[: self.size]).digest() == self.hash.digest()
 
     def copy(self) -> "Content":
+        """The same once more, to be changed apart."""
         return replace(self, ids=set(self.ids), standing=dict(self.standing), hash=self.hash.copy())
 
     def take(self, line: bytes, path: Path) -> None:
@@ -125,6 +127,7 @@ class Content:
         self.remember(rating)
 
     def remember(self, rating: Rating) -> None:
+        """Count a rating among those that stand."""
         self.ids.add(rating.id)
         self.standing[rating.id] = rating
 
@@ -150,7 +153,7 @@ class Ratings:
         CourseError: the file cannot be read, or a line of it is damaged or foreign; names the line, and changes nothing.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path):
         self.path = Path(path)
         self.repaired = ""
         self._content = Content()
@@ -332,7 +335,7 @@ class Ratings:
             content.lines += 1
             return stamp_of(file)
 
-    def _check_size(self, file, size: int) -> None:
+    def _check_size(self, file: FileIO, size: int) -> None:
         """Refuse where a program that asks for no lock wrote to the file just now."""
         if os.fstat(file.fileno()).st_size != size:
             raise CourseError(
@@ -340,13 +343,13 @@ class Ratings:
             )
 
 
-def stamp_of(file) -> tuple:
+def stamp_of(file: FileIO) -> tuple:
     """What tells, without reading it, that a file is another or was changed."""
     status = os.fstat(file.fileno())
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def take_away(file, begin: int, line: bytes) -> None:
+def take_away(file: FileIO, begin: int, line: bytes) -> None:
     """Remove what was written of `line` at `begin`, unless something else follows: what others wrote is never cut off."""
     file.seek(begin)
     if line.startswith(file.read()):

@@ -74,7 +74,7 @@ class SimulatedRater:
         )
 
 
-def checked_scores(scores, count: int) -> list[float]:
+def checked_scores(scores: object, count: int) -> list[float]:
     """What a taste returned, when it is one finite number for each text."""
     scores = scores.tolist() if hasattr(scores, "tolist") else scores
     try:

@@ -5,9 +5,11 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
 
 from helpers.course import ROOT
 from helpers.errors import CourseError
@@ -32,7 +34,7 @@ FOLDERS = "home|root|tmp|work|Users|content|private|mnt|opt|usr|var"
 MACHINE_PATH = re.compile(rf"(?<![\w./-])/(?:{FOLDERS})/\w[^\s'\"]*|\b[A-Z]:\\\w[^\s'\"]*")
 
 
-def store_outputs(names: list[str] = (), folder: Path = NOTEBOOKS) -> list[Path]:
+def store_outputs(names: Sequence[str] = (), folder: Path = NOTEBOOKS) -> list[Path]:
     """Run the notebooks at tiny scale, in full, and write their outputs into them.
 
     A notebook is written when all its cells ran, and the file was not changed meanwhile. What is stored is what the run
@@ -96,7 +98,7 @@ def run_tagged(path: Path, tag: str, **names) -> dict:
     return names
 
 
-def code_hash(notebook) -> str:
+def code_hash(notebook: NotebookNode) -> str:
     """SHA-256 of the code cells' sources. The stamped repository and branch do not count."""
     sources = [without_stamp(cell.source) for cell in code_cells(notebook)]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
@@ -130,7 +132,7 @@ def last_state(text: str) -> str:
     return "\n".join(lines)
 
 
-def machine_paths(notebook) -> list[str]:
+def machine_paths(notebook: NotebookNode) -> list[str]:
     """Paths in the outputs that mean nothing to a reader: under home, temporary and installation folders."""
     own = "|".join(
         re.escape(str(path)) for path in {ROOT, Path.home(), Path(sys.prefix)} if len(path.parts) > 1
@@ -139,7 +141,7 @@ def machine_paths(notebook) -> list[str]:
     return sorted({match[0] for text in output_texts(notebook) for match in pattern.finditer(text)})
 
 
-def output_texts(notebook):
+def output_texts(notebook: NotebookNode) -> Iterator[str]:
     """Every text in the outputs: streams, tracebacks, and the text, HTML and JSON of displays."""
     for cell in code_cells(notebook):
         for output in cell.outputs:

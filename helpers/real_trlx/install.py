@@ -124,6 +124,7 @@ def versions() -> dict[str, str]:
 
 
 def pip(action: str, *arguments: str) -> str:
+    """What pip prints; errors as in `run`."""
     return run(sys.executable, "-m", "pip", action, "--no-input", "--disable-pip-version-check", *arguments)
 
 

@@ -2,6 +2,7 @@
 
 import queue
 from collections.abc import Callable
+from typing import Any
 
 import ipywidgets as widgets
 
@@ -21,7 +22,7 @@ def place_field(description: str, last: int = 1) -> widgets.BoundedIntText:
     return widgets.BoundedIntText(description=description, value=1, min=1, max=last)
 
 
-def text_field(kind: type, description: str, **settings) -> widgets.Text | widgets.Textarea:
+def text_field(kind: type, description: str, **settings: Any) -> widgets.Text | widgets.Textarea:
     """A field for a text, which arrives when its writer leaves the field: each is one that somebody meant, never half a word."""
     return kind(description=description, continuous_update=False, **settings)
 

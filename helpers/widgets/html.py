@@ -75,7 +75,7 @@ def number(value: float | None) -> str:
     return format(value, ".2f" if abs(value) < MANY_DIGITS else ".2e").replace("-", "\N{MINUS SIGN}")
 
 
-def cell(value) -> str:
+def cell(value: object) -> str:
     """One table cell's content: numbers to two decimals, texts escaped, `Static` as it is."""
     if isinstance(value, Static):
         return value.markup

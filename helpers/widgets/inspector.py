@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ipywidgets as widgets
 
 from helpers.errors import CourseError
-from helpers.rewards import score
+from helpers.rewards import RewardFn, score
 from helpers.widgets.controls import choice, place_field, text_field
 from helpers.widgets.html import Static, bars, encodable, escape, paragraph, plain, sentence, shaded, table
 
@@ -49,7 +50,14 @@ class RewardInspector:
         CourseError: when there is no reward function, or one is called "text".
     """
 
-    def __init__(self, reward_fns, class_scores=None, parts=None, texts=None, challenges=()):
+    def __init__(
+        self,
+        reward_fns: dict[str, RewardFn],
+        class_scores: Callable[[str], dict[str, float]] | None = None,
+        parts: dict[RewardFn, float] | None = None,
+        texts: dict[str, list[str]] | None = None,
+        challenges: Sequence[Challenge] = (),
+    ):
         if not reward_fns or "text" in reward_fns:
             raise CourseError(
                 "the reward inspector needs reward functions by their names, {name: reward_fn}, and 'text' cannot be "
@@ -118,7 +126,7 @@ class RewardInspector:
         self._show_challenges(text)
         self.tried.value = self._tried()
 
-    def reward(self, reward_fn, text: str) -> float:
+    def reward(self, reward_fn: RewardFn, text: str) -> float:
         """The reward of one text, computed once. Raises what the function raises, or CourseError for no finite number."""
         if (id(reward_fn), text) not in self.known:
             self.known[id(reward_fn), text] = total_rewards(reward_fn, [text])[0]
@@ -187,7 +195,7 @@ class RewardInspector:
         ]  # + 0.0 turns -0.0 into 0.0
         self.moved.value = tell(problems) + (shaded(rounded, caption) if moved else "")
 
-    def leave_one_out(self, reward_fn, text: str) -> list[tuple[str, float]]:
+    def leave_one_out(self, reward_fn: RewardFn, text: str) -> list[tuple[str, float]]:
         """Each of the first MAX_WORDS words, and the reward of the text minus that of the text without the word."""
         whole = self.reward(reward_fn, text)
         words = list(re.finditer(r"\S+\s*", text))[:MAX_WORDS]
@@ -201,7 +209,7 @@ class RewardInspector:
         return Static(paragraph(f"Text: {escape(self.text.value)}") + "".join(part.value for part in shown))
 
 
-def read_once(judge):
+def read_once(judge: Callable[[list[str]], list]) -> Callable[[list[str]], list]:
     """`judge`, from a list of texts to a list of results, but asked only for texts it has not read yet.
 
     Reward, composite reward and class scores that share a judge then cost one reading of each text.
@@ -217,13 +225,13 @@ def read_once(judge):
     return judged
 
 
-def total_rewards(reward_fn, texts: list[str]) -> list[float]:
+def total_rewards(reward_fn: RewardFn, texts: list[str]) -> list[float]:
     """One number per text, from one call. Raises CourseError where the function breaks the contract."""
     rewards = score(reward_fn, samples=texts, prompts=[""] * len(texts), outputs=list(texts))
     return [math.fsum(reward) if isinstance(reward, list) else reward for reward in rewards]
 
 
-def checked_scores(class_scores, text: str) -> list[tuple[str, float]]:
+def checked_scores(class_scores: Callable[[str], dict[str, float]], text: str) -> list[tuple[str, float]]:
     """The scores by label, in the labels' order: a bar that jumps to another place is hard to follow."""
     scores = class_scores(text)
     if not isinstance(scores, dict) or not scores:
@@ -234,7 +242,7 @@ def checked_scores(class_scores, text: str) -> list[tuple[str, float]]:
     return pairs
 
 
-def attempt(problems: list[str], what: str, function, *arguments):
+def attempt(problems: list[str], what: str, function: Callable, *arguments: Any) -> Any:
     """`function(*arguments)`; where it raises, None, and a sentence about it in `problems`."""
     try:
         return function(*arguments)
@@ -247,4 +255,5 @@ def attempt(problems: list[str], what: str, function, *arguments):
 
 
 def tell(problems: list[str]) -> str:
+    """A paragraph for each problem."""
     return "".join(paragraph(f"<b>Problem</b> with {escape(problem)}") for problem in problems)

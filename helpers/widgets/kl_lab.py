@@ -91,7 +91,7 @@ class KLLab:
         """Choose the run so many places on, and stay where there is none."""
         self.beta.index = min(max(0, self.beta.index + places), len(self.beta.options) - 1)
 
-    def show(self, change=None) -> None:
+    def show(self, change: dict | None = None) -> None:
         """Draw the picture, the numbers and the samples of the chosen beta."""
         rest_at_ends((self.smaller, self.larger), self.beta.index, 0, len(self.beta.options) - 1)
         if not self.runs:
@@ -161,7 +161,7 @@ class KLLab:
         return Static(table(rows, "Held-out reward and KL at the end of each run"))
 
 
-def text_of(value) -> str:
+def text_of(value: object) -> str:
     """A text of a sample; pandas reads an empty one from a CSV file as NaN."""
     return value if isinstance(value, str) else ""
 

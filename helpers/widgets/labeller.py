@@ -173,7 +173,7 @@ class PreferenceLabeller:
         self.show(f"{self.note} {ELSEWHERE}".strip())
         return False
 
-    def done(self, act, *what) -> bool:
+    def done(self, act: Callable, *what: object) -> bool:
         """Whether something with the file went well; if not, a sentence says why not."""
         try:
             act(*what)

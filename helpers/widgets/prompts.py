@@ -1,9 +1,12 @@
 """A browser for prompts: their tokens, how a page of them is padded, and how a model continues them."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import ipywidgets as widgets
 
 from helpers.errors import CourseError
-from helpers.rewards import score
+from helpers.rewards import RewardFn, score
 from helpers.widgets.controls import WHOLE_NAME, back_and_on, place_field, rest_at_ends, row
 from helpers.widgets.html import Static, escape, number, paragraph, plain, table
 
@@ -28,7 +31,13 @@ class PromptBrowser:
         CourseError: `prompts` are not a list of texts.
     """
 
-    def __init__(self, prompts: list[str], tokenize, continue_prompts, reward_fn):
+    def __init__(
+        self,
+        prompts: list[str],
+        tokenize: Callable[[list[str]], list[list[str]]],
+        continue_prompts: Callable[[list[str], float, int, float], list[str]],
+        reward_fn: RewardFn,
+    ):
         self.prompts = checked_prompts(prompts)
         self.tokenize, self.continue_prompts, self.reward_fn = tokenize, continue_prompts, reward_fn
         self.folded = [prompt.casefold() for prompt in self.prompts]
@@ -176,7 +185,7 @@ class PromptBrowser:
         return scrolling(table(rows, caption))
 
 
-def checked_prompts(prompts) -> list[str]:
+def checked_prompts(prompts: Iterable[str]) -> list[str]:
     """`prompts` as a list of texts.
 
     Raises:
@@ -193,7 +202,7 @@ def checked_prompts(prompts) -> list[str]:
     return prompts
 
 
-def checked_tokens(tokens, count: int) -> list[list[str]]:
+def checked_tokens(tokens: object, count: int) -> list[list[str]]:
     """What tokenize returned, when it is as many lists of texts as there were prompts."""
     is_right = isinstance(tokens, (list, tuple)) and len(tokens) == count
     is_right = is_right and all(isinstance(row, (list, tuple)) for row in tokens)
@@ -205,7 +214,7 @@ def checked_tokens(tokens, count: int) -> list[list[str]]:
     return [list(row) for row in tokens]
 
 
-def checked_texts(outputs, count: int) -> list[str]:
+def checked_texts(outputs: object, count: int) -> list[str]:
     """What continue_prompts returned, when it is as many texts as there were prompts."""
     if not isinstance(outputs, (list, tuple)) or not all(isinstance(output, str) for output in outputs):
         raise CourseError(
@@ -218,7 +227,7 @@ def checked_texts(outputs, count: int) -> list[str]:
     return list(outputs)
 
 
-def ask(name: str, function, *arguments):
+def ask(name: str, function: Callable, *arguments: Any) -> Any:
     """The answer of a reader's function.
 
     Raises:
@@ -239,11 +248,12 @@ def visible_token(text: str) -> str:
     return text.replace(" ", "·").replace("\n", "↵") or "(empty)"
 
 
-def field(kind, description: str, **settings):
+def field(kind: type, description: str, **settings: Any) -> widgets.DOMWidget:
     """A field for a number, as wide as its whole description and the number need."""
     layout = widgets.Layout(width="13em")
     return kind(description=description, style=WHOLE_NAME, layout=layout, **settings)
 
 
 def scrolling(markup: str) -> str:
+    """HTML that scrolls sideways where the page is narrower."""
     return f'<div style="overflow-x:auto">{markup}</div>'

@@ -97,7 +97,7 @@ class SampleExplorer:
         """Show the sample so many places on; the field stops at either end."""
         self.sample.value += places
 
-    def show(self, change=None) -> None:
+    def show(self, change: dict | None = None) -> None:
         """Draw the chosen sample; a new order begins with its first."""
         if change and change["owner"] is self.sort and self.sample.value != 1:
             self.sample.value = 1  # which comes back here

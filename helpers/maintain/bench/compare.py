@@ -17,6 +17,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -37,7 +38,9 @@ DTYPES = {"no": torch.float32} | HALF
 OPTIONAL = {TRLX: "trlx", RLOO: "trl"}  # the package that each needs
 
 
-def measure(sizes=("tiny", "small"), repeats: int = 3, rounds: int | None = None) -> pd.DataFrame:
+def measure(
+    sizes: Sequence[str] = ("tiny", "small"), repeats: int = 3, rounds: int | None = None
+) -> pd.DataFrame:
     """Train with every engine at every size, `repeats` times, each run in a process of its own.
 
     Args:
@@ -208,6 +211,13 @@ def caption(repeats: int) -> str:
 
 
 def main(sizes: str = "tiny,small", repeats: int = 3) -> None:
+    """Measure, write every run to bench.csv among the results, and print the table.
+
+    Args:
+        sizes: some of SIZES, separated by commas.
+    Raises:
+        CourseError: as in `measure`.
+    """
     here = course.start()
     heading = caption(repeats)
     runs = measure(list(dict.fromkeys(size.strip() for size in sizes.split(","))), repeats)

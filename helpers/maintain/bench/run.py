@@ -10,11 +10,12 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from helpers import course, reviews
 from helpers.compare import continue_prompts
@@ -22,9 +23,10 @@ from helpers.course import GIB, Course
 from helpers.ppo.config import TRLConfig, default_ppo_config
 from helpers.ppo.parallel import processes
 from helpers.ppo.policy import freeze_below
+from helpers.ppo.run import Run
 from helpers.ppo.train import train
 from helpers.ppo.trainer import PPOTrainer
-from helpers.rewards import load_reward
+from helpers.rewards import RewardFn, load_reward
 
 PHASES = ("sample", "score", "forward", "update")
 COLUMNS = {"sample": "sample, s", "score": "score, s", "forward": "forward pass, s", "update": "update, s"}
@@ -77,7 +79,7 @@ def material(size: str) -> tuple:
     return (lambda samples, **_: [sample.count("7") / 50 for sample in samples]), prompts, []
 
 
-def mean_reward(model, task: dict, reward_fn, prompts: list[str]) -> float:
+def mean_reward(model: PreTrainedModel, task: dict, reward_fn: RewardFn, prompts: list[str]) -> float:
     """The mean reward on held-out prompts, with the same seed for every model."""
     tokenizer = AutoTokenizer.from_pretrained(task["model"])
     length = dict(max_new_tokens=RESPONSE, min_new_tokens=RESPONSE)
@@ -113,15 +115,18 @@ class Stopwatch:
         self.went_on: float | None = None  # when it last began to run
 
     def go(self) -> None:
+        """Begin to count, or go on."""
         self.went_on = now()
 
     def pause(self) -> None:
+        """Rest, until `go` is called."""
         if self.went_on is not None:
             self.total += now() - self.went_on
         self.went_on = None
 
     @property
     def seconds(self) -> dict[str, float]:
+        """{phase: seconds}, for each of PHASES; call it when the run is over."""
         return self.named | {"update": self.total - sum(self.named.values())}
 
 
@@ -135,7 +140,7 @@ def now() -> float:
 class Listener(Stopwatch):
     """A stopwatch for PPO: it rests while a run evaluates or tries its reward function, and nothing is saved."""
 
-    def start(self, trainer) -> None:
+    def start(self, trainer: Run) -> None:
         trainer.evaluate, trainer.resume = (
             self.not_counted(trainer.evaluate),
             self.not_counted(trainer.resume),
@@ -143,7 +148,9 @@ class Listener(Stopwatch):
         trainer.save_checkpoint_if_due = lambda over: None
         self.go()
 
-    def not_counted(self, method):
+    def not_counted(self, method: Callable) -> Callable:
+        """The same method, during which the stopwatch rests."""
+
         @functools.wraps(method)
         def wrapper(*args, **kwargs):
             self.pause()
@@ -154,16 +161,16 @@ class Listener(Stopwatch):
 
         return wrapper
 
-    def progress(self, trainer) -> None: ...
+    def progress(self, trainer: Run) -> None: ...
 
-    def end(self, trainer) -> None:
+    def end(self, trainer: Run) -> None:
         self.pause()
         for row in trainer.history.rounds:
             for phase in self.named:
                 self.named[phase] += row[f"seconds_{phase}"]
 
 
-def ppo(run, task: dict, reward_fn, prompts, **options) -> tuple:
+def ppo(run: Callable[..., Run], task: dict, reward_fn: RewardFn, prompts: list[str], **options) -> tuple:
     """(model, stopwatch, mean length of a response) of a run of PPO with trlX's interface."""
     watch = Listener()
     with tempfile.TemporaryDirectory() as folder:
@@ -180,20 +187,23 @@ def ppo(run, task: dict, reward_fn, prompts, **options) -> tuple:
 
 
 def plain(task: dict, *args) -> tuple:
+    """`ppo` of the built-in engine as helpers/ppo/trainer.py has it."""
     return ppo(train, task, *args, trainer_class=PPOTrainer)
 
 
 def built_in(task: dict, *args) -> tuple:
+    """`ppo` of the built-in engine as `trlx.train` runs it."""
     return ppo(train, task, *args)
 
 
 def real_trlx(task: dict, *args) -> tuple:
+    """`ppo` of the real trlX."""
     from helpers.real_trlx.train import train as train_with_trlx
 
     return ppo(train_with_trlx, task, *args)
 
 
-def rloo(task: dict, reward_fn, prompts) -> tuple:
+def rloo(task: dict, reward_fn: RewardFn, prompts: list[str]) -> tuple:
     """(model, stopwatch, mean length of a response) of TRL's RLOO, as near to `recipe` as it can be set."""
     from datasets import Dataset
     from transformers import TrainerCallback

@@ -1,6 +1,7 @@
 """How reliably notebook 06's run learns: `python -m helpers bench --seeds N`."""
 
 import time
+from collections.abc import Callable
 
 import pandas as pd
 from transformers import AutoConfig
@@ -11,6 +12,7 @@ from helpers.maintain.bench.run import BUILT_IN, TRLX
 from helpers.maintain.stored_outputs import run_tagged
 from helpers.notebooks import NOTEBOOKS
 from helpers.ppo.config import TRLConfig
+from helpers.ppo.run import History
 from helpers.ppo.train import train
 from helpers.real_trlx import install
 from helpers.rewards import load_reward
@@ -34,7 +36,7 @@ def seeds(count: int) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["engine", "seed"])
 
 
-def engines() -> dict:
+def engines() -> dict[str, Callable]:
     """The engines that are here, and how each trains: the built-in PPO, and trlX where it is installed."""
     found = {BUILT_IN: train}
     if install.installed():
@@ -44,7 +46,7 @@ def engines() -> dict:
     return found
 
 
-def outcome(history) -> dict:
+def outcome(history: History) -> dict:
     """What a run came to, in the numbers that two runs are compared by."""
     first, last = history.evals[0], history.evals[-1]
     return {
@@ -63,4 +65,5 @@ def notebook_config(here: Course) -> TRLConfig:
 
 
 def main(count: int) -> None:
+    """Print the table of `seeds`."""
     print(seeds(count).round(2).to_string())
