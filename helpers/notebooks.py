@@ -9,7 +9,6 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import nbformat
 from jupyter_client.kernelspec import KernelSpec
@@ -175,17 +174,7 @@ def execute(notebook: NotebookNode, path: Path, env: dict[str, str]) -> None:
         # kernel's own messages would break.
         env = env | {"IPYTHONDIR": home, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
         progress = Progress(path.stem, len(code_cells(notebook)))
-        client = WatchedClient(
-            notebook,
-            progress=progress,
-            kernel_name="python3",
-            kernel_manager_class=ThisPython,
-            startup_timeout=180,
-            timeout=None,
-            record_timing=False,
-            store_widget_state=False,
-            resources={"metadata": {"path": str(path.parent)}},
-        )
+        client = WatchedClient(notebook, path.parent, progress)
         try:
             client.execute(env=env, stdout=log, stderr=log)
             progress.done = progress.cells
@@ -217,10 +206,19 @@ def failure(path: Path, notebook: NotebookNode, cell: NotebookNode, error: str) 
 
 
 class WatchedClient(NotebookClient):
-    """A NotebookClient that tells its progress display which cell runs and what it prints."""
+    """Runs a notebook in `folder`, and tells its progress display which cell runs and what it prints."""
 
-    def __init__(self, notebook: NotebookNode, progress: "Progress", **settings: Any):
-        super().__init__(notebook, **settings)
+    def __init__(self, notebook: NotebookNode, folder: Path, progress: "Progress"):
+        super().__init__(
+            notebook,
+            kernel_name="python3",
+            kernel_manager_class=ThisPython,
+            startup_timeout=180,
+            timeout=None,
+            record_timing=False,
+            store_widget_state=False,
+            resources={"metadata": {"path": str(folder)}},
+        )
         self.progress = progress
         self.running = code_cells(notebook)[0]
         self.on_cell_execute = self._started

@@ -56,29 +56,34 @@ def store_outputs(names: Sequence[str] = (), folder: Path = NOTEBOOKS) -> list[P
     if unknown:
         known = ", ".join(path.name for path in numbered(folder))
         raise CourseError(f"no notebook is called {printable(', '.join(sorted(unknown)))}: there are {known}")
-    own = {name: value for name, value in os.environ.items() if not name.startswith("RLHF_")}
     for path in paths:
-        content = read_bytes(path)
-        notebook = parse(path, content)
-        execute(notebook, path, own | {"RLHF_SCALE": "tiny"})
-        for cell in code_cells(notebook):
-            cell.outputs = clean_outputs(cell.outputs)
-        found = machine_paths(notebook)
-        if found:
-            raise CourseError(
-                f"{path.name}: outputs name paths on this machine ({printable(', '.join(found))}), so they were not stored. "
-                "Print them with here.show_path(...)."
-            )
-        notebook.metadata = nbformat.from_dict(
-            METADATA | {"course": {"code_sha256": code_hash(notebook), "scale": "tiny"}}
-        )
-        if not path.exists() or read_bytes(path) != content:
-            raise CourseError(
-                f"{path.name} was changed while it ran, so its outputs were not stored and it stays as it was saved. "
-                "Close it in Jupyter, and run `make notebooks` again."
-            )
-        write_text(path, nbformat.writes(notebook) + "\n")
+        store(path)
     return paths
+
+
+def store(path: Path) -> None:
+    """Run one notebook and write its outputs into it; errors as in `store_outputs`."""
+    content = read_bytes(path)
+    notebook = parse(path, content)
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RLHF_")}
+    execute(notebook, path, own | {"RLHF_SCALE": "tiny"})
+    for cell in code_cells(notebook):
+        cell.outputs = clean_outputs(cell.outputs)
+    found = machine_paths(notebook)
+    if found:
+        raise CourseError(
+            f"{path.name}: outputs name paths on this machine ({printable(', '.join(found))}), so they were not stored. "
+            "Print them with here.show_path(...)."
+        )
+    notebook.metadata = nbformat.from_dict(
+        METADATA | {"course": {"code_sha256": code_hash(notebook), "scale": "tiny"}}
+    )
+    if not path.exists() or read_bytes(path) != content:
+        raise CourseError(
+            f"{path.name} was changed while it ran, so its outputs were not stored and it stays as it was saved. "
+            "Close it in Jupyter, and run `make notebooks` again."
+        )
+    write_text(path, nbformat.writes(notebook) + "\n")
 
 
 def run_tagged(path: Path, tag: str, **names) -> dict:

@@ -78,17 +78,7 @@ def install() -> bool:
     try:
         run("git", "ls-remote", ADDRESS, "HEAD", seconds=ANSWER)  # before anything is installed
         before = versions()
-        print("What trlX's import needs: ray, deepspeed and smaller ones ...", flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            as_they_are = Path(folder) / "constraints.txt"
-            as_they_are.write_text("".join(f"{name}=={version}\n" for name, version in before.items()))
-            # deepspeed's build looks at the torch that is installed, so it cannot be built apart from it
-            pip("install", "--no-build-isolation", "--constraint", str(as_they_are), *NEEDED)
-        missing = [needed for needed in WITHOUT_THEIR_NEEDS if needed.split("==")[0] not in before]
-        if missing:  # another version that is here stays, and trlX is tried with it
-            pip("install", "--no-deps", *missing)
-        print("trlX, from GitHub ...", flush=True)
-        pip("install", "--no-deps", f"trlx @ git+{ADDRESS}@{COMMIT}")  # last: where it is, it trains
+        install_beside(before)
         if not importable():
             pip("uninstall", "--yes", "trlx")
             print(
@@ -106,6 +96,25 @@ def install() -> bool:
         f"{', '.join(replaced) or 'none'} replaced, {time.monotonic() - began:.0f} s."
     )
     return True
+
+
+def install_beside(before: dict[str, str]) -> None:
+    """Install what trlX's import needs, and trlX; none of the packages in `before`, {name: version}, is replaced.
+
+    Raises:
+        CalledProcessError, TimeoutExpired, OSError: as in `run`.
+    """
+    print("What trlX's import needs: ray, deepspeed and smaller ones ...", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        as_they_are = Path(folder) / "constraints.txt"
+        as_they_are.write_text("".join(f"{name}=={version}\n" for name, version in before.items()))
+        # deepspeed's build looks at the torch that is installed, so it cannot be built apart from it
+        pip("install", "--no-build-isolation", "--constraint", str(as_they_are), *NEEDED)
+    missing = [needed for needed in WITHOUT_THEIR_NEEDS if needed.split("==")[0] not in before]
+    if missing:  # another version that is here stays, and trlX is tried with it
+        pip("install", "--no-deps", *missing)
+    print("trlX, from GitHub ...", flush=True)
+    pip("install", "--no-deps", f"trlx @ git+{ADDRESS}@{COMMIT}")  # last: where it is, it trains
 
 
 def importable() -> bool:

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import PartialState
@@ -27,6 +28,9 @@ from helpers.ppo.run import Run
 from helpers.ppo.train import train
 from helpers.ppo.trainer import PPOTrainer
 from helpers.rewards import RewardFn, load_reward
+
+if TYPE_CHECKING:
+    from trl import RLOOConfig
 
 PHASES = ("sample", "score", "forward", "update")
 COLUMNS = {"sample": "sample, s", "score": "score, s", "forward": "forward pass, s", "update": "update, s"}
@@ -203,35 +207,46 @@ def real_trlx(task: dict, *args) -> tuple:
     return ppo(train_with_trlx, task, *args)
 
 
+class RlooStopwatch(Stopwatch):
+    """A stopwatch for RLOO: `sample` and `score` stand in for its sampling and its reward, and what lies between is the forward pass."""
+
+    def __init__(self, model: PreTrainedModel, reward_fn: RewardFn):
+        super().__init__()
+        self.generate, self.reward_fn = model.generate, reward_fn
+        self.sampled_at = 0.0
+        self.lengths: list[int] = []  # of the responses, in tokens
+
+    def sample(self, *args, **kwargs) -> torch.Tensor:
+        """The model's own `generate`."""
+        began = now()
+        try:
+            return self.generate(*args, **kwargs)
+        finally:
+            self.sampled_at = now()
+            self.named["sample"] += self.sampled_at - began
+
+    def score(self, prompts: list[str], completions: list[str], completion_ids: list, **_) -> list[float]:
+        """The reward of each prompt with its completion."""
+        began = now()
+        self.named["forward"] += began - self.sampled_at
+        self.lengths.extend(map(len, completion_ids))
+        rewards = self.reward_fn([a + b for a, b in zip(prompts, completions, strict=True)])
+        self.named["score"] += now() - began
+        return rewards
+
+
 def rloo(task: dict, reward_fn: RewardFn, prompts: list[str]) -> tuple:
     """(model, stopwatch, mean length of a response) of TRL's RLOO, as near to `recipe` as it can be set."""
     from datasets import Dataset
     from transformers import TrainerCallback
-    from trl import RLOOConfig, RLOOTrainer
+    from trl import RLOOTrainer
 
-    config, watch, lengths = recipe(task), Stopwatch(), []
+    config = recipe(task)
     model = AutoModelForCausalLM.from_pretrained(task["model"], dtype=torch.float32)
     freeze_below(model, config.model.num_layers_unfrozen)
     tokenizer = AutoTokenizer.from_pretrained(task["model"], padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    generate, sampled_at = model.generate, 0.0
-
-    def timed_generate(*args, **kwargs):
-        nonlocal sampled_at
-        began = now()
-        try:
-            return generate(*args, **kwargs)
-        finally:
-            sampled_at = now()
-            watch.named["sample"] += sampled_at - began
-
-    def timed_reward(prompts, completions, completion_ids, **_):
-        began = now()  # between sampling and the reward RLOO looks back
-        watch.named["forward"] += began - sampled_at
-        lengths.extend(map(len, completion_ids))
-        rewards = reward_fn([a + b for a, b in zip(prompts, completions, strict=True)])
-        watch.named["score"] += now() - began
-        return rewards
+    watch = RlooStopwatch(model, reward_fn)
 
     class Watched(TrainerCallback):
         def on_train_begin(self, *args, **kwargs):
@@ -240,47 +255,53 @@ def rloo(task: dict, reward_fn: RewardFn, prompts: list[str]) -> tuple:
         def on_train_end(self, *args, **kwargs):
             watch.pause()
 
-    method, adam = config.method, config.optimizer.kwargs
     with tempfile.TemporaryDirectory() as folder:
-        settings = RLOOConfig(
-            output_dir=folder,
-            per_device_train_batch_size=config.train.batch_size,
-            generation_batch_size=method.num_rollouts,
-            num_generations=2,
-            num_iterations=method.ppo_epochs,
-            max_steps=config.train.total_steps,
-            max_completion_length=RESPONSE,
-            generation_kwargs=dict(min_new_tokens=RESPONSE),
-            beta=method.init_kl_coef,
-            epsilon=method.cliprange,
-            learning_rate=adam["lr"],
-            lr_scheduler_type="constant",
-            adam_beta1=adam["betas"][0],
-            adam_beta2=adam["betas"][1],
-            weight_decay=adam["weight_decay"],
-            disable_dropout=True,
-            gradient_checkpointing=False,  # it would save memory and cost time; trlX does without
-            bf16=processes.precision() == "bf16",
-            fp16=processes.precision() == "fp16",
-            use_cpu=PartialState().device.type == "cpu",
-            dataloader_pin_memory=False,
-            report_to="none",
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-        )
         trainer = RLOOTrainer(
             model,
-            timed_reward,
-            args=settings,
+            watch.score,
+            args=rloo_settings(config, folder),
             train_dataset=Dataset.from_dict({"prompt": prompts}),
             processing_class=tokenizer,
             callbacks=[Watched()],
         )
-        model.generate = timed_generate
+        model.generate = watch.sample
         trainer.train()
     del model.generate
-    return model.eval(), watch, statistics.mean(lengths)
+    return model.eval(), watch, statistics.mean(watch.lengths)
+
+
+def rloo_settings(config: TRLConfig, folder: str) -> "RLOOConfig":
+    """Our configuration as TRL's RLOO takes it; it writes to `folder`."""
+    from trl import RLOOConfig
+
+    method, adam = config.method, config.optimizer.kwargs
+    return RLOOConfig(
+        output_dir=folder,
+        per_device_train_batch_size=config.train.batch_size,
+        generation_batch_size=method.num_rollouts,
+        num_generations=2,
+        num_iterations=method.ppo_epochs,
+        max_steps=config.train.total_steps,
+        max_completion_length=RESPONSE,
+        generation_kwargs=dict(min_new_tokens=RESPONSE),
+        beta=method.init_kl_coef,
+        epsilon=method.cliprange,
+        learning_rate=adam["lr"],
+        lr_scheduler_type="constant",
+        adam_beta1=adam["betas"][0],
+        adam_beta2=adam["betas"][1],
+        weight_decay=adam["weight_decay"],
+        disable_dropout=True,
+        gradient_checkpointing=False,  # it would save memory and cost time; trlX does without
+        bf16=processes.precision() == "bf16",
+        fp16=processes.precision() == "fp16",
+        use_cpu=PartialState().device.type == "cpu",
+        dataloader_pin_memory=False,
+        report_to="none",
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+    )
 
 
 ENGINES = {BUILT_IN: built_in, PLAIN: plain, TRLX: real_trlx, RLOO: rloo}
