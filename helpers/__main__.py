@@ -13,7 +13,7 @@ from helpers.terminal import printable
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit status: 0, 1 (doctor found something), 2 (something to put right)."""
+    """Run one command, and return its exit status: 0, 1 (doctor found something) or 2 (something to put right)."""
     args = parser().parse_args(arguments)
     try:
         return args.command(args) or 0
@@ -36,9 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def let_the_main_process_speak() -> None:
-    """Of several processes that met the same error one is to say so; the launcher ends the others when it does.
+    """Wait, in every process but the main one, so that one process tells of an error that all of them met.
 
-    The first to end would silence the rest, so the others wait, and speak where the main process had nothing to say.
+    The launcher ends all when the first has ended. The others speak where the main process had nothing to say.
     """
     if int(os.environ.get("RANK", 0)):
         time.sleep(10)

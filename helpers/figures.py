@@ -22,7 +22,7 @@ def show(figure: Figure) -> None:
 
 
 def show_live(figure: Figure) -> DisplayHandle:
-    """The same for a figure that changes: returns what `update` takes."""
+    """Show a figure that will change, as `show` does, and return the handle that `update` takes."""
     plt.close(figure)
     return display(figure, metadata=alt(figure), display_id=True)
 
@@ -77,7 +77,7 @@ def describe_line(line: Line2D, name: str) -> str:
 
 
 def describe_bars(axes: Axes, bars: BarContainer) -> str:
-    """A few lying bars one by one, of many the highest."""
+    """A few lying bars one by one; of many bars the number, and the highest."""
     lying = bars.orientation == "horizontal"
     sizes = [bar.get_width() if lying else bar.get_height() for bar in bars]
     places = [bar.get_y() if lying else bar.get_x() for bar in bars]

@@ -97,7 +97,11 @@ def run(here: Course, folder: Path = NOTEBOOKS) -> list[Path]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder for the copies; raises a CourseError where that cannot be done."""
+    """Make the folder for the copies.
+
+    Raises:
+        CourseError: it cannot be made.
+    """
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -140,7 +144,7 @@ def is_the_readers(copy: Path, notebook: NotebookNode) -> bool:
 
 
 def sources_hash(notebook: NotebookNode) -> str:
-    """SHA-256 of all cells, without outputs: other than `code_hash` it knows every change that a reader makes."""
+    """SHA-256 of all cells, without outputs. Unlike `code_hash` it changes with every change that a reader makes."""
     cells = [(cell.cell_type, cell.source, cell.get("attachments")) for cell in notebook.cells]
     return hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()
 

@@ -12,10 +12,21 @@ from helpers.rewards import load_reward
 def main(
     config: str, prompts: str, reward: str, out: str | None = None, minutes: float | None = None
 ) -> Path:
-    """Train as `config` says on one prompt a line, rewarded by P(POSITIVE) of the classifier `reward`.
+    """Fine-tune a model by PPO, and save it.
 
-    The last tenth of the prompts (64 at most, one at least) is held out. Returns the folder of the tuned model.
-    Under `accelerate launch` each process trains on its GPU, and the main one writes and prints.
+    The last tenth of the prompts (64 at most, one at least) is held out. Under `accelerate launch` each process trains on
+    its GPU, and the main one writes and prints.
+
+    Args:
+        config: a file, a TRLConfig as YAML.
+        prompts: a text file with one prompt a line.
+        reward: a text classifier, a folder or a name on the hub; P(POSITIVE) of a sample is its reward.
+        out: the folder for the tuned model; one among the results, if left out.
+        minutes: after so many minutes training ends, with a checkpoint to go on from.
+    Returns:
+        The folder of the tuned model.
+    Raises:
+        CourseError: one of these cannot be used, or training fails.
     """
     from helpers.ppo import checkpoint
     from helpers.ppo.parallel import processes

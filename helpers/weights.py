@@ -122,7 +122,7 @@ def load_tokenizer(
 
 
 def refuse_what_runs(source: Source, what: str) -> None:
-    """For a model that another library is going to load: refuse it where it wants code run or leads to another model.
+    """Refuse a model that another library is going to load, where it wants code run or leads to another model.
 
     Raises:
         CourseError: names the file and the key.
@@ -134,7 +134,7 @@ def refuse_what_runs(source: Source, what: str) -> None:
 
 
 def refuse_wrong_weights(model: PreTrainedModel, folder: Source, what: str) -> None:
-    """Refuse a model that was made from `folder` and is filled up with random numbers where the folder has no weights.
+    """Refuse a model that was made from `folder` and has random numbers in place of weights that the folder lacks.
 
     A model that was trained since is let through: then its weights are no longer those of the folder.
 
@@ -160,7 +160,11 @@ def refuse_wrong_weights(model: PreTrainedModel, folder: Source, what: str) -> N
 
 @contextmanager
 def errors_about(what: str, source: Source, expected: str) -> Iterator[None]:
-    """Every way in which a folder cannot be loaded, as one sentence that begins with who asked for it."""
+    """While the block runs, every way in which `source` cannot be loaded becomes one sentence, which begins with `what`.
+
+    Raises:
+        CourseError: that sentence; it ends with what was `expected`.
+    """
     named = f"{what} {str(source)!r:.200}"
     try:
         yield
@@ -201,14 +205,22 @@ def lacks_memory(error: Exception) -> bool:
 
 
 def check_keys(settings: object, where: str) -> dict:
-    """The settings, a table with text as its keys; none where there are none."""
+    """The settings, a table with text as its keys; an empty one where there are none.
+
+    Raises:
+        CourseError: they are no such table.
+    """
     if not isinstance(settings or {}, dict) or not all(isinstance(key, str) for key in settings or {}):
         raise CourseError(f"{where} is {settings!r:.60}: expected a table of keys")
     return settings or {}
 
 
 def choose(settings: dict, known: dict) -> dict:
-    """Those of `settings` that are `known`, of the kind they should be, and leading nowhere else."""
+    """The `settings` that are `known`, a table of {key: type or types}.
+
+    Raises:
+        CourseError: one is of another type, or its path leads out of the model.
+    """
     chosen = {key: value for key, value in settings.items() if key in known and value is not None}
     for key, value in chosen.items():
         if not isinstance(value, known[key]):
@@ -225,7 +237,11 @@ def choose(settings: dict, known: dict) -> dict:
 
 
 def load_config(source: Source, place: dict, changes: dict) -> PretrainedConfig:
-    """The model's configuration with `changes`, each of which must be one of its settings."""
+    """The model's configuration with `changes`.
+
+    Raises:
+        CourseError: a change is none of its settings, or would run code.
+    """
     raw = read_json(source, "config.json", place)
     config = AutoConfig.from_pretrained(source, trust_remote_code=False, **place)
     refuse_code(changes, "model.model_extra_configs")
@@ -266,7 +282,11 @@ def refuse_untrusted(source: Source, place: dict) -> None:
 
 
 def refuse_adapter(source: Source, place: dict) -> None:
-    """transformers would follow an adapter to the model it was made for, wherever that is."""
+    """Refuse an adapter: transformers would follow it to the model it was made for, wherever that is.
+
+    Raises:
+        CourseError: names that model.
+    """
     root = {key: value for key, value in place.items() if key != "subfolder"}
     for where in [place] if place == root else [place, root]:
         adapter = read_json(source, "adapter_config.json", where)
@@ -278,7 +298,11 @@ def refuse_adapter(source: Source, place: dict) -> None:
 
 
 def refuse_code(settings: object, where: str) -> None:
-    """Walk through settings, however nested, and refuse those that would run or fetch code."""
+    """Walk through settings, however nested, and refuse those that would run or fetch code.
+
+    Raises:
+        CourseError: names the key.
+    """
     if isinstance(settings, (list, tuple)):
         for value in settings:
             refuse_code(value, where)
@@ -301,7 +325,11 @@ def refuse_code(settings: object, where: str) -> None:
 
 
 def refuse_attention(value: object, where: str) -> None:
-    """Any other name than these is that of a program on the hub, which transformers would fetch and run."""
+    """Refuse an attention that is none of ATTENTION: transformers would take its name for a program on the hub, and run that.
+
+    Raises:
+        CourseError: names it.
+    """
     for name in value.values() if isinstance(value, dict) else [value]:
         if name is None:
             continue
@@ -322,7 +350,11 @@ def refuse_attention(value: object, where: str) -> None:
 
 
 def refuse_leaving(folder: Path, index: Path) -> None:
-    """Refuse an index of weights that names a file outside its folder."""
+    """Refuse an index of weights that names a file outside its folder.
+
+    Raises:
+        CourseError: names the file.
+    """
     listed = read_json(folder, index.name, {})
     names = listed.get("weight_map")
     if not isinstance(names, dict):
@@ -340,7 +372,7 @@ def refuse_leaving(folder: Path, index: Path) -> None:
 
 
 def pinned(source: Source, place: dict) -> dict:
-    """`place` with the commit that a hub id stands at now: what is looked at is what is loaded, and is asked for once.
+    """`place` with the commit that a hub id stands at now, so that what is looked at is what is loaded.
 
     Raises:
         OSError: there is no such model, or no network to look for it.
@@ -361,7 +393,11 @@ def pinned(source: Source, place: dict) -> dict:
 
 
 def read_json(source: Source, name: str, place: dict) -> dict | None:
-    """The table in a model's file of this name; None where there is no such file."""
+    """The table in a model's file of this name; None where there is no such file.
+
+    Raises:
+        CourseError: the file is damaged.
+    """
     problems = ("missing_entries", "connection_errors", "gated_repo")
     path = cached_file(
         source, name, **place, **{f"_raise_exceptions_for_{problem}": False for problem in problems}
@@ -383,7 +419,11 @@ def read_json(source: Source, name: str, place: dict) -> dict | None:
 
 
 def refuse_unfit(model: str, found: dict) -> None:
-    """Refuse weights that `found`, transformers' account of loading them, calls missing or mismatched."""
+    """Refuse weights that `found`, transformers' account of loading them, calls missing or mismatched.
+
+    Raises:
+        CourseError: names the first of them.
+    """
     missing, unexpected = sorted(found["missing_keys"]), set(found["unexpected_keys"])
     if missing:
         raise CourseError(
@@ -408,7 +448,7 @@ def first_of(names: list[str], count: int = 3) -> str:
 
 
 def begins_otherwise(missing: list[str], unexpected: set[str]) -> str:
-    """A sentence about the names in the file, where they are those that are missing behind a common beginning."""
+    """A sentence that says so where the names in the file are the missing ones behind a common beginning; else ""."""
     for name in missing:
         for key in unexpected:
             if key.endswith(f".{name}"):

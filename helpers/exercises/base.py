@@ -2,6 +2,8 @@
 
 A check prints one line and returns True or False. It says which mistake was made, or what kind of answer was
 expected. An answer that is still None or `...` is no mistake: the check says that it was not attempted.
+
+The functions here that read an answer raise `Unusable` where it cannot be judged. `exercise` prints its sentence.
 """
 
 import functools
@@ -106,7 +108,7 @@ def function(answer: object) -> Callable:
 
 
 def call(answer: object, *arguments: object) -> Any:
-    """What the reader's function returns. Its errors become sentences."""
+    """What the reader's function returns for these arguments. Its errors become sentences."""
     function(answer)
     try:
         return answer(*arguments)
@@ -137,7 +139,7 @@ def unlike(key: object, right: object) -> Callable[[dict], bool]:
 
 
 def number(answer: object, otherwise: str | None = None) -> float:
-    """The answer as a float; where it is none, that is the sentence."""
+    """The answer as a float. Where it is no number, the sentence is `otherwise`, or says what the answer is."""
     try:
         return float(answer)
     except Exception as error:

@@ -163,7 +163,7 @@ def judge_top_p(top_p: object, values: list[float], p: float) -> str:
 
 
 def as_tensor(returned: object, expected: str, dtype: "torch.dtype | None" = None) -> "torch.Tensor":
-    """What the reader's function returned, as a tensor; where it is none, that is the sentence."""
+    """What the reader's function returned, as a tensor. Where it cannot be one, the sentence says what was `expected`."""
     import torch
 
     try:

@@ -22,7 +22,7 @@ IMPORT_ADVICE = "Correct this line or remove it. Nothing was imported."
 def export_pairs(ratings: list[Rating], path: str | Path) -> int:
     """Write preferences as JSON lines with prompt, chosen and rejected (continuations), as preference trainers read them.
 
-    That format has no ties and no skips: they are left out. Of files that exist only an earlier export is replaced.
+    That format has no ties and no skips: they are left out. An earlier export is replaced, and no other file is.
 
     Returns:
         How many were written; len(ratings) minus that is how many were left out.
@@ -79,8 +79,8 @@ def json_or_none(line: bytes) -> Any:
 def import_pairs(path: str | Path, rater: str) -> list[Rating]:
     """Read preferences of other programs: JSON lines (.jsonl, .json) or .csv, with prompt, chosen and rejected.
 
-    Without a prompt, chosen and rejected are whole texts, and the prompt is the beginning they share, up to a space. Of each
-    pair the alphabetically earlier text comes first, as in `pairs.choose_pairs`: so the pair is the same whichever was
+    Without a prompt, chosen and rejected are whole texts, and the prompt is the beginning they share, up to a space. The
+    alphabetically earlier text of a pair comes first, as in `pairs.choose_pairs`: so the pair is the same whichever was
     chosen, and raters can be compared. The ratings' ids follow from content and line, so `Ratings.add` passes over
     what was imported before. How long a choice took and what stood at the left is not known: 0 seconds, "first".
 

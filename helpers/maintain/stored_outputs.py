@@ -1,4 +1,4 @@
-"""The outputs that readers see on the web: notebooks are run, and what they gave is stored in them."""
+"""Runs notebooks and stores their outputs in them, for readers on the web."""
 
 import hashlib
 import json
@@ -87,7 +87,9 @@ def store(path: Path) -> None:
 
 
 def run_tagged(path: Path, tag: str, **names) -> dict:
-    """Run here the code cells that carry a tag, and return what they define: a recipe that a notebook teaches is not written twice.
+    """Run, in this process, the code cells that carry a tag, and return what they define.
+
+    So a recipe that a notebook teaches is not written twice.
 
     Args:
         names: what the cells find defined.
@@ -129,7 +131,7 @@ def clean_outputs(outputs: list) -> list:
 
 
 def last_state(text: str) -> str:
-    """The text as it stands at the end on a terminal: of a progress bar drawn over and over, the last state or none."""
+    """The text as a terminal shows it in the end: a progress bar drawn over and over leaves its last state, or nothing."""
     lines = []
     for line in CURSOR.sub("", text).replace("\r\n", "\n").split("\n"):
         states = [state.rstrip() for state in line.split("\r") if state] if "\r" in line else [line]

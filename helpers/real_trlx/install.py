@@ -168,7 +168,7 @@ def end(process: subprocess.Popen) -> None:
 
 
 def reason(error: Exception) -> str:
-    """The one line of what pip or git said that tells most, in our words where it is the usual one."""
+    """What went wrong, in one line: in our words where the cause is a usual one, else the most telling line of pip or git."""
     if isinstance(error, FileNotFoundError):
         return f"{error.filename} is not installed"
     if isinstance(error, OSError):

@@ -127,7 +127,11 @@ class RewardInspector:
         self.tried.value = self._tried()
 
     def reward(self, reward_fn: RewardFn, text: str) -> float:
-        """The reward of one text, computed once. Raises what the function raises, or CourseError for no finite number."""
+        """The reward of one text, computed once.
+
+        Raises:
+            CourseError: it is no finite number. What the function itself raises comes through.
+        """
         if (id(reward_fn), text) not in self.known:
             self.known[id(reward_fn), text] = total_rewards(reward_fn, [text])[0]
         return self.known[id(reward_fn), text]
@@ -226,13 +230,21 @@ def read_once(judge: Callable[[list[str]], list]) -> Callable[[list[str]], list]
 
 
 def total_rewards(reward_fn: RewardFn, texts: list[str]) -> list[float]:
-    """One number per text, from one call. Raises CourseError where the function breaks the contract."""
+    """One number per text, from one call.
+
+    Raises:
+        CourseError: the function breaks the contract. What it raises itself comes through.
+    """
     rewards = score(reward_fn, samples=texts, prompts=[""] * len(texts), outputs=list(texts))
     return [math.fsum(reward) if isinstance(reward, list) else reward for reward in rewards]
 
 
 def checked_scores(class_scores: Callable[[str], dict[str, float]], text: str) -> list[tuple[str, float]]:
-    """The scores by label, in the labels' order: a bar that jumps to another place is hard to follow."""
+    """The scores by label, in the labels' order: a bar that jumps to another place is hard to follow.
+
+    Raises:
+        CourseError: they are not {label: finite number}.
+    """
     scores = class_scores(text)
     if not isinstance(scores, dict) or not scores:
         raise CourseError(f"class_scores returned {scores!r:.60}, and should return {{label: score}}.")
@@ -243,7 +255,7 @@ def checked_scores(class_scores: Callable[[str], dict[str, float]], text: str) -
 
 
 def attempt(problems: list[str], what: str, function: Callable, *arguments: Any) -> Any:
-    """`function(*arguments)`; where it raises, None, and a sentence about it in `problems`."""
+    """What `function(*arguments)` returns. Where it raises, None, and `problems` gets a sentence about it."""
     try:
         return function(*arguments)
     except CourseError as error:

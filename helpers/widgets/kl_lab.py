@@ -181,7 +181,11 @@ def number_of(row: dict, name: str, where: str) -> float:
 
 
 def finite(row: dict, name: str, where: str) -> float:
-    """The same where infinity and NaN have no meaning."""
+    """The number `name` of a row, where infinity and NaN have no meaning.
+
+    Raises:
+        CourseError: it is no finite number.
+    """
     value = number_of(row, name, where)
     if not math.isfinite(value):
         raise CourseError(f"{where} has {row[name]!r:.40} as its {name}: expected a finite number. {SOURCE}")
@@ -213,7 +217,7 @@ def axes(x: Axis, y: Axis) -> str:
 
 
 def line(rows: list[dict], x: Axis, y: Axis, chosen: bool) -> str:
-    """One run from its first evaluation to its last: of the chosen one a dot for each, of the others a ring for the last."""
+    """One run from its first evaluation to its last; the chosen run has a dot at each, another run a ring at the last."""
     points = [(x.place(row["kl"]), y.place(row["reward"])) for row in rows]
     look = f'stroke="{BLUE}" stroke-width="3"' if chosen else f'stroke="{QUIET}" stroke-dasharray="4 3"'
     path = " ".join(f"{a},{b}" for a, b in points)

@@ -203,7 +203,11 @@ def checked_prompts(prompts: Iterable[str]) -> list[str]:
 
 
 def checked_tokens(tokens: object, count: int) -> list[list[str]]:
-    """What tokenize returned, when it is as many lists of texts as there were prompts."""
+    """What tokenize returned for `count` prompts.
+
+    Raises:
+        CourseError: it is not a list of texts for each.
+    """
     is_right = isinstance(tokens, (list, tuple)) and len(tokens) == count
     is_right = is_right and all(isinstance(row, (list, tuple)) for row in tokens)
     if not is_right or not all(isinstance(text, str) for row in tokens for text in row):
@@ -215,7 +219,11 @@ def checked_tokens(tokens: object, count: int) -> list[list[str]]:
 
 
 def checked_texts(outputs: object, count: int) -> list[str]:
-    """What continue_prompts returned, when it is as many texts as there were prompts."""
+    """What continue_prompts returned for `count` prompts.
+
+    Raises:
+        CourseError: it is not a text for each.
+    """
     if not isinstance(outputs, (list, tuple)) or not all(isinstance(output, str) for output in outputs):
         raise CourseError(
             f"continue_prompts returned {outputs!r:.60}. It should return a text for each prompt."

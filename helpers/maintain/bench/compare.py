@@ -85,7 +85,7 @@ def not_there(package: str) -> str | None:
 
 
 def usual_rounds(size: str) -> int:
-    """One round takes long enough to be measured, but where it is over in seconds."""
+    """How many rounds a run has: one, which takes long enough to be measured, or four where a round is over in seconds."""
     return 4 if size == "tiny" or PartialState().device.type != "cpu" else 1
 
 
@@ -139,8 +139,8 @@ def why(errors: str) -> str:
 def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per size and engine: medians over the repeats of what `measure` gave.
 
-    The column after samples/s is the ratio to trlX's, or to the plain way's where trlX is not here: of each repeat, then the
-    median.
+    The column after samples/s is the ratio to the samples/s of trlX, or of the plain engine where trlX is not here. It is
+    formed within each repeat, and the column has the median.
     """
     runs = runs.copy()
     numbers = ["samples/s", *COLUMNS.values(), "peak GiB", "reward/min", "length"]
