@@ -223,12 +223,18 @@ def refuse_in_the_way(folder: Path, names: Iterable[str | Path]) -> None:
 
 
 def set_aside(path: Path, word: str = "old") -> Path:
-    """Rename a file or folder to the first free name such as `name.old-1`, and return that."""
-    number = 1
-    while os.path.lexists(aside := path.with_name(f"{path.name}.{word}-{number}")):
-        number += 1
+    """Rename a file or folder to its `free_name`, and return that."""
+    aside = free_name(path, word)
     os.rename(path, aside)
     return aside
+
+
+def free_name(path: Path, word: str) -> Path:
+    """The first path beside this one, such as `name.old-1`, at which there is nothing."""
+    number = 1
+    while os.path.lexists(free := path.with_name(f"{path.name}.{word}-{number}")):
+        number += 1
+    return free
 
 
 def check_space(folder: str | Path, needed: int, advice: str) -> None:

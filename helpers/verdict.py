@@ -54,18 +54,14 @@ def first_not_finite(history: History) -> tuple[int, str, float] | None:
 def judge_reward(rewards: list[float]) -> tuple[bool, str]:
     """Whether the rewards of the rounds rise, and how they went."""
     quarter = max(1, len(rewards) // 4)
-    start, middle, end = (
-        mean(rewards[:2]),
-        mean(rewards[-2 * quarter : -quarter]),
-        mean(rewards[-quarter:]),
-    )
+    start, end = mean(rewards[:2]), mean(rewards[-quarter:])
+    middle = mean(rewards[-2 * quarter : -quarter])
     span = f"reward went from {start:.2f} to {end:.2f}"
     if end < start - 0.02:
         return False, f"{span}: it falls. Lower the learning rate, and print some samples with their rewards"
     if end - start < 0.02:
-        return (
-            False,
-            f"{span}: it has not moved. More steps or a higher learning rate; is the reward ever high?",
+        return False, (
+            f"{span}: it has not moved. More steps or a higher learning rate; is the reward ever high?"
         )
     if len(rewards) >= 8 and end - middle < 0.1 * (end - start):
         return True, f"{span} and has levelled off: more steps of the same will not add much"
@@ -81,9 +77,8 @@ def judge_kl(kls: list[float]) -> tuple[bool, str]:
             "scored. Set top_k=0 and top_p=1, and the same temperature everywhere"
         )
     if last > 10:
-        return (
-            False,
-            f"KL is {last:.1f} nats a sample: the policy has left the language it started from. Raise beta",
+        return False, (
+            f"KL is {last:.1f} nats a sample: the policy has left the language it started from. Raise beta"
         )
     return True, f"KL is {last:.1f} nats a sample: the policy still writes like the model it started from"
 
@@ -91,15 +86,13 @@ def judge_kl(kls: list[float]) -> tuple[bool, str]:
 def judge_ratio(ratios: list[float], clipfracs: list[float]) -> tuple[bool, str]:
     """Whether the ratio starts at 1, and few tokens of the updates hit the clip range."""
     if abs(ratios[0] - 1) > 1e-3:
-        return (
-            False,
-            f"the first ratio is {ratios[0]:.4f}, not 1: rollout and update disagree about the same tokens",
+        return False, (
+            f"the first ratio is {ratios[0]:.4f}, not 1: rollout and update disagree about the same tokens"
         )
     clipped = mean(clipfracs[-16:])
     if clipped > 0.3:
-        return (
-            False,
-            f"{clipped:.0%} of the tokens hit the clip range: steps are too large. Lower the learning rate",
+        return False, (
+            f"{clipped:.0%} of the tokens hit the clip range: steps are too large. Lower the learning rate"
         )
     return True, f"the ratio starts at 1 and {clipped:.0%} of the tokens hit the clip range"
 
@@ -107,20 +100,17 @@ def judge_ratio(ratios: list[float], clipfracs: list[float]) -> tuple[bool, str]
 def judge_variety(distinct: list[float], entropies: list[float]) -> tuple[bool, str]:
     """Whether the outputs stay distinct and the entropy, in nats a token, stays high."""
     if distinct[-1] < 0.8:
-        return (
-            False,
-            f"only {distinct[-1]:.0%} of the outputs are distinct: the policy repeats itself. Raise beta",
+        return False, (
+            f"only {distinct[-1]:.0%} of the outputs are distinct: the policy repeats itself. Raise beta"
         )
     if not entropies[0]:
-        return (
-            False,
-            "entropy was 0 at the start: the model is sure of every token, and there is nothing for PPO to choose from",
+        return False, (
+            "entropy was 0 at the start: the model is sure of every token, and there is nothing for PPO to choose from"
         )
     kept = entropies[-1] / entropies[0]
     if kept < 0.4:
-        return (
-            False,
-            f"entropy is down to {kept:.0%} of what it was: the policy is narrowing. Raise beta, or stop earlier",
+        return False, (
+            f"entropy is down to {kept:.0%} of what it was: the policy is narrowing. Raise beta, or stop earlier"
         )
     return True, f"{distinct[-1]:.0%} of the outputs are distinct and entropy is {kept:.0%} of what it was"
 

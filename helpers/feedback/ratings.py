@@ -362,9 +362,7 @@ def take_away(file: FileIO, begin: int, line: bytes) -> None:
 
 def keep_beside(path: Path, data: bytes) -> Path:
     """Write a file of the first free name such as ratings.jsonl.cut-1; it is on the disk when this returns."""
-    number = 1
-    while os.path.lexists(kept := path.with_name(f"{path.name}.cut-{number}")):
-        number += 1
+    kept = files.free_name(path, "cut")
     try:
         with open(kept, "xb", buffering=0) as file:
             if file.write(data) < len(data):

@@ -98,10 +98,8 @@ class PreferenceLabeller:
         # a pair of another list could not come back, so its rating is not taken back either
         latest = self.ratings.standing(self.name)[-1:] if self.name else []
         self.undo.disabled = not latest or latest[0].pair.id not in self.pairs
-        self.progress.value, self.pace.value = (
-            len({rating.pair.id for rating in mine}),
-            self.pace_in_words(mine),
-        )
+        self.progress.value = len({rating.pair.id for rating in mine})
+        self.pace.value = self.pace_in_words(mine)
         if typed in simulated:
             self.shown.value = sentence(
                 "Ratings under this name are simulated. Type another name to rate yourself."

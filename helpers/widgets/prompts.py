@@ -59,7 +59,7 @@ class PromptBrowser:
         self.batch, self.message, self.samples = widgets.HTML(), widgets.HTML(), widgets.HTML()
 
         self.filter.observe(self._on_filter, "value")
-        self.page.observe(self._on_page, "value")
+        self.page.observe(lambda _: self._show_page(), "value")
         self.sample.on_click(self._on_sample)
         self.view = widgets.VBox(
             [
@@ -85,9 +85,6 @@ class PromptBrowser:
             self._show_page()
         else:
             self.page.value = 1  # shows the page
-
-    def _on_page(self, _=None):
-        self._show_page()
 
     def _turn(self, pages: int):
         self.page.value += pages  # the field stops at either end
@@ -156,11 +153,8 @@ class PromptBrowser:
         places = self._places()
         prompts = [self.prompts[place] for place in places]
         # a field's steps add up to numbers such as 0.7000000000000001
-        temperature, top_k, top_p = (
-            round(self.temperature.value, 2),
-            self.top_k.value,
-            round(self.top_p.value, 2),
-        )
+        temperature, top_p = round(self.temperature.value, 2), round(self.top_p.value, 2)
+        top_k = self.top_k.value
         outputs = ask("continue_prompts", self.continue_prompts, prompts, temperature, top_k, top_p)
         outputs = checked_texts(outputs, len(prompts))
         samples = [prompt + output for prompt, output in zip(prompts, outputs, strict=True)]

@@ -145,10 +145,8 @@ class Listener(Stopwatch):
     """A stopwatch for PPO: it rests while a run evaluates or tries its reward function, and nothing is saved."""
 
     def start(self, trainer: Run) -> None:
-        trainer.evaluate, trainer.resume = (
-            self.not_counted(trainer.evaluate),
-            self.not_counted(trainer.resume),
-        )
+        trainer.evaluate = self.not_counted(trainer.evaluate)
+        trainer.resume = self.not_counted(trainer.resume)
         trainer.save_checkpoint_if_due = lambda over: None
         self.go()
 
