@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from helpers import course, files
@@ -12,7 +13,7 @@ from helpers.terminal import printable
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit status: 0, 1 (doctor found something), 2 (something to put right)."""
+    """Run one command, and return its exit status: 0, 1 (doctor found something) or 2 (something to put right)."""
     args = parser().parse_args(arguments)
     try:
         return args.command(args) or 0
@@ -35,9 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def let_the_main_process_speak() -> None:
-    """Of several processes that met the same error one is to say so; the launcher ends the others when it does.
+    """Wait, in every process but the main one, so that one process tells of an error that all of them met.
 
-    The first to end would silence the rest, so the others wait, and speak where the main process had nothing to say.
+    The launcher ends all when the first has ended. The others speak where the main process had nothing to say.
     """
     if int(os.environ.get("RANK", 0)):
         time.sleep(10)
@@ -50,57 +51,55 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(function, name, help):
+    def command(function: Callable, name: str, help: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=help, description=help)
         added.set_defaults(command=function)
         return added
 
+    add_commands_for_learners(command)
+    add_commands_for_maintainers(command)
+    return top
+
+
+def add_commands_for_learners(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add what runs, trains and looks after the course; `command` adds one and returns its parser."""
     command(doctor, "doctor", "Check that everything the course needs is here.")
     command(trlx, "trlx", "Install the real trlX beside what is there, replacing nothing.")
     command(run, "run", "Run all notebooks in order and end with a table of what was learned.")
     add = command(
         config, "config", "Print the configuration of notebook 06 as YAML, each setting explained."
     ).add_argument
-    add(
-        "--scale", choices=["tiny", "full"], help="whose numbers: those of the course's own scale if left out"
-    )
+    whose = "whose numbers: those of the course's own scale if left out"
+    add("--scale", choices=["tiny", "full"], help=whose)
     add = command(train, "train", "Fine-tune a language model by PPO, without a notebook.").add_argument
     add("--config", required=True, metavar="FILE", help="a TRLConfig as YAML")
     add("--prompts", required=True, metavar="FILE", help="one prompt a line")
-    add(
-        "--reward",
-        required=True,
-        metavar="MODEL",
-        help="a text classifier: P(POSITIVE) of a sample is its reward",
-    )
+    reward = "a text classifier: P(POSITIVE) of a sample is its reward"
+    add("--reward", required=True, metavar="MODEL", help=reward)
     add("--out", metavar="DIR", help="where the tuned model goes")
-    add(
-        "--minutes",
-        type=float,
-        metavar="M",
-        help="end in time, with a checkpoint to go on from (train.resume_from_checkpoint)",
-    )
+    in_time = "end in time, with a checkpoint to go on from (train.resume_from_checkpoint)"
+    add("--minutes", type=float, metavar="M", help=in_time)
+    filling = command(prefetch, "prefetch", "Fill a folder that stands in for the hub (RLHF_ASSETS).")
+    filling.add_argument("folder", metavar="DIR", type=Path)
+
+
+def add_commands_for_maintainers(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add what helpers/maintain does; `command` adds one and returns its parser."""
     add = command(
         bench, "bench", "Compare the engines: samples a second, seconds by phase, memory, reward a minute."
     ).add_argument
     add("--sizes", default="tiny,small", help="some of tiny, small, medium, large, xl (tiny,small)")
     add("--repeats", type=int, default=3, metavar="N", help="runs of each, of which the median counts (3)")
-    add(
-        "--seeds", type=int, default=0, metavar="N", help="train with N seeds instead: how reliably it learns"
-    )
+    reliably = "train with N seeds instead: how reliably it learns"
+    add("--seeds", type=int, default=0, metavar="N", help=reliably)
     command(
         record,
         "record",
         "Train the runs that notebook 06's KL lab, notebook 07's tables and notebook 09's Goodhart curves show, and store them.",
     )
-    add = command(
-        prefetch, "prefetch", "Fill a folder that stands in for the hub (RLHF_ASSETS)."
-    ).add_argument
-    add("folder", metavar="DIR", type=Path)
-    add = command(
-        store, "notebooks", "Run the notebooks at tiny scale and store their outputs in them."
-    ).add_argument
-    add("names", nargs="*", metavar="NAME", help="such as 03_pipeline.ipynb; all where none is given")
+    storing = command(store, "notebooks", "Run the notebooks at tiny scale and store their outputs in them.")
+    which = "such as 03_pipeline.ipynb; all where none is given"
+    storing.add_argument("names", nargs="*", metavar="NAME", help=which)
     publishing = command(
         publish, "publish", "Write where the course lives into every notebook and README.md."
     )
@@ -108,10 +107,10 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("repository", nargs="?", metavar="OWNER/NAME", help="the GitHub repository")
     where.add_argument("--unpublish", action="store_true", help="take it out again")
     publishing.add_argument("--branch", default="main", help="the branch that readers get (main)")
-    return top
 
 
-def doctor(args) -> int:
+def doctor(args: argparse.Namespace) -> int:
+    """Print the environment table."""
     from helpers.doctor import environment
 
     checks = environment()
@@ -122,13 +121,15 @@ def doctor(args) -> int:
     return 1 if failed else 0
 
 
-def trlx(args) -> int:
+def trlx(args: argparse.Namespace) -> int:
+    """Install the real trlX."""
     from helpers.real_trlx.install import install
 
     return 0 if install() else 1
 
 
-def run(args) -> None:
+def run(args: argparse.Namespace) -> None:
+    """Run all notebooks, and print what was learned."""
     here = course.start()
     from helpers import notebooks
 
@@ -138,6 +139,18 @@ def run(args) -> None:
     started = time.monotonic()
     copies = notebooks.run(here)
     minutes = (time.monotonic() - started) / 60
+    print_results(here, minutes, copies[0].parent)
+
+
+def print_results(here: course.Course, minutes: float, copies: Path) -> None:
+    """Print the table of what the notebooks saved.
+
+    Args:
+        minutes: that all of them took.
+        copies: the folder of the executed notebooks.
+    Raises:
+        CourseError: they saved less than the table shows.
+    """
     result = here.load_result()
     wanted = ("reward_before", "reward_after", "kl", "minutes", "distinct", "model_path", "curve_path")
     wanted += ("feedback_rater", "feedback_accuracy", "feedback_gold_before", "feedback_gold_after")
@@ -164,26 +177,29 @@ def run(args) -> None:
                 "Scale",
                 f"{here.scale}, on {here.device}" + (f", budget {here.budget:g}" if here.budget != 1 else ""),
             ),
-            ("Executed notebooks", f"{here.show_path(copies[0].parent)}/"),
+            ("Executed notebooks", f"{here.show_path(copies)}/"),
             ("Tuned model", result["model_path"]),
             ("Reward curve", result["curve_path"]),
         ]
     )
 
 
-def config(args) -> None:
+def config(args: argparse.Namespace) -> None:
+    """Print a configuration that explains itself."""
     from helpers import config_cli
 
     config_cli.main(args.scale)
 
 
-def train(args) -> None:
+def train(args: argparse.Namespace) -> None:
+    """Train without a notebook."""
     from helpers import train_cli
 
     train_cli.main(args.config, args.prompts, args.reward, args.out, args.minutes)
 
 
-def bench(args) -> None:
+def bench(args: argparse.Namespace) -> None:
+    """Compare the engines, or train with several seeds."""
     from helpers.maintain.bench import compare as bench
     from helpers.maintain.bench import seeds
 
@@ -193,26 +209,30 @@ def bench(args) -> None:
         bench.main(args.sizes, args.repeats)
 
 
-def record(args) -> None:
+def record(args: argparse.Namespace) -> None:
+    """Record the runs that notebooks show."""
     from helpers.maintain import record
 
     record.main()
 
 
-def prefetch(args) -> None:
+def prefetch(args: argparse.Namespace) -> None:
+    """Fill an assets folder."""
     from helpers import assets
 
     assets.prefetch(args.folder)
 
 
-def store(args) -> None:
+def store(args: argparse.Namespace) -> None:
+    """Store the outputs that readers see on the web."""
     from helpers.maintain import stored_outputs
 
     for path in stored_outputs.store_outputs(args.names):
         print(f"stored outputs in {path.relative_to(course.ROOT)}")
 
 
-def publish(args) -> None:
+def publish(args: argparse.Namespace) -> None:
+    """Stamp where the course lives, or take it out again."""
     from helpers.maintain import publish
 
     if not args.unpublish and not args.repository:

@@ -49,7 +49,11 @@ def find_model(name: str, scale: str, assets: Path | None) -> str:
 
 
 def fetch_model(hub_id: str) -> str:
-    """The folder with a model's files, out of the Hugging Face cache, or fetched into it at the commit in REVISIONS."""
+    """The folder with a model's files, out of the Hugging Face cache, or fetched into it at the commit in REVISIONS.
+
+    Raises:
+        CourseError: the hub does not give it.
+    """
     from huggingface_hub import HfApi, snapshot_download
 
     revision = REVISIONS[hub_id]
@@ -124,7 +128,7 @@ def missing_parts(folder: Path) -> list[str]:
 
 
 def hub_answers(seconds: float = 5) -> bool:
-    """Whether the hub can be asked, found out within `seconds` whatever the network does; no where HF_HUB_OFFLINE is set."""
+    """Whether the hub answers within `seconds`, whatever the network does; False where HF_HUB_OFFLINE is set."""
     from huggingface_hub import HfApi
 
     answers = []
@@ -200,7 +204,11 @@ NOT_ITS_OWN = {errno.ENOMEM, errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EAC
 
 
 def prefetch(folder: Path) -> None:
-    """Fill an assets folder. Each part appears whole or not at all, so this can be stopped and run again."""
+    """Fill an assets folder. Each part appears whole or not at all, so this can be stopped and run again.
+
+    Raises:
+        CourseError: a part could not be fetched, read or written; the parts fetched so far are kept.
+    """
     send_nothing_home()
     from helpers.course import quiet
 

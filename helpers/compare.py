@@ -1,15 +1,24 @@
 """Before and after: two models on the same prompts with the same seed, and what training did to the weights."""
 
+from typing import Any
+
 import pandas as pd
 import torch
-from transformers import set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from helpers.ppo import loss
 from helpers.ppo.rollout import pad_rows
-from helpers.rewards import score
+from helpers.ppo.run import Run
+from helpers.rewards import RewardFn, score
 
 
-def continue_prompts(model, tokenizer, prompts: list[str], seed: int = 0, **gen_kwargs) -> list[str]:
+def continue_prompts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    seed: int = 0,
+    **gen_kwargs: Any,
+) -> list[str]:
     """One sampled continuation per prompt, without the prompt; the same seed gives the same texts."""
     settings = dict(max_new_tokens=24, do_sample=True, top_k=0, top_p=1.0) | gen_kwargs
     pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
@@ -21,7 +30,13 @@ def continue_prompts(model, tokenizer, prompts: list[str], seed: int = 0, **gen_
 
 
 def before_after(
-    before, after, tokenizer, prompts: list[str], reward_fn, seed: int = 0, **gen_kwargs
+    before: PreTrainedModel,
+    after: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    reward_fn: RewardFn,
+    seed: int = 0,
+    **gen_kwargs: Any,
 ) -> pd.DataFrame:
     """Columns prompt, before, reward_before, after, reward_after, gain: one row per prompt, in order."""
     table = pd.DataFrame({"prompt": prompts})
@@ -35,7 +50,7 @@ def before_after(
 
 
 @torch.no_grad()
-def token_view(trainer, table: pd.DataFrame) -> list[dict]:
+def token_view(trainer: Run, table: pd.DataFrame) -> list[dict]:
     """Where training moved the policy: KL and advantage of every token of the samples in column `after`.
 
     The tokens are those of the text, prompt and continuation tokenised each by itself. The ones that were sampled may have
@@ -73,7 +88,7 @@ def token_view(trainer, table: pd.DataFrame) -> list[dict]:
     return rows
 
 
-def weight_changes(before, after) -> pd.DataFrame:
+def weight_changes(before: PreTrainedModel, after: PreTrainedModel) -> pd.DataFrame:
     """How far each part of the network moved: |after - before| / |before|, by block; 0 means bit-equal."""
     rows: dict[str, list[float]] = {}
     for (name, old), (_, new) in zip(before.named_parameters(), after.named_parameters(), strict=True):

@@ -53,7 +53,7 @@ class Course:
         """`n` training steps shortened by RLHF_BUDGET, at least one."""
         return max(1, round(n * self.budget))
 
-    def show_path(self, path) -> str:
+    def show_path(self, path: str | Path) -> str:
         """The path from the course's top folder, where it lies inside it: what a notebook prints names no machine."""
         path = Path(path).absolute()
         return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

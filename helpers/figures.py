@@ -1,14 +1,17 @@
 """Figures with a text alternative, for readers who do not see them."""
 
 import matplotlib.pyplot as plt
-from IPython.display import display
+from IPython.display import DisplayHandle, display
+from matplotlib.axes import Axes
 from matplotlib.container import BarContainer, ErrorbarContainer
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 MANY = 8
 """Bars or texts that a description lists; of more bars it names the highest."""
 
 
-def show(figure) -> None:
+def show(figure: Figure) -> None:
     """Show a figure in a notebook, once, with `describe(figure)` as its text alternative.
 
     The text lies in the output's metadata, where nbconvert and nbsphinx read it (github.com/jupyter/nbconvert/pull/1112);
@@ -18,29 +21,30 @@ def show(figure) -> None:
     display(figure, metadata=alt(figure))
 
 
-def show_live(figure):
-    """The same for a figure that changes: returns what `update` takes."""
+def show_live(figure: Figure) -> DisplayHandle:
+    """Show a figure that will change, as `show` does, and return the handle that `update` takes."""
     plt.close(figure)
     return display(figure, metadata=alt(figure), display_id=True)
 
 
-def update(handle, figure) -> None:
+def update(handle: DisplayHandle, figure: Figure) -> None:
     """Redraw in place what `show_live` has shown."""
     handle.update(figure, metadata=alt(figure))
 
 
-def alt(figure) -> dict:
+def alt(figure: Figure) -> dict:
     """The metadata of a figure's output."""
     return {"image/png": {"alt": describe(figure)}}
 
 
-def describe(figure) -> str:
+def describe(figure: Figure) -> str:
     """What a figure shows, in words and numbers: titles, axes, where each line begins and ends, bars, and texts."""
     title = [figure.get_suptitle() + "."] if figure.get_suptitle() else []
     return " ".join(title + [describe_axes(axes) for axes in figure.axes])
 
 
-def describe_axes(axes) -> str:
+def describe_axes(axes: Axes) -> str:
+    """What one pair of axes shows: title, names of the axes, lines, bars, legend and texts."""
     names = [name for name in (axes.get_ylabel(), axes.get_xlabel()) if name]
     head = ": ".join(part for part in (axes.get_title(), " against ".join(names)) if part)
     bars = [container for container in axes.containers if isinstance(container, BarContainer)]
@@ -54,7 +58,7 @@ def describe_axes(axes) -> str:
     return f"{head}. " * bool(head) + "; ".join(said) + "." * bool(said)
 
 
-def named_lines(axes) -> list[tuple]:
+def named_lines(axes: Axes) -> list[tuple[Line2D, str]]:
     """The lines of three points and more with their names; of error bars the points alone."""
     errors = [container for container in axes.containers if isinstance(container, ErrorbarContainer)]
     parts = {id(line) for container in errors for line in (container.lines[0], *container.lines[1])}
@@ -63,7 +67,7 @@ def named_lines(axes) -> list[tuple]:
     return [(line, name) for line, name in named if line is not None and len(line.get_xdata()) > 2]
 
 
-def describe_line(line, name: str) -> str:
+def describe_line(line: Line2D, name: str) -> str:
     """A line's name, its two ends, and its extremes where they lie between."""
     x, y = ([float(value) for value in values] for values in (line.get_xdata(), line.get_ydata()))
     ends = f"from {number(y[0])} at {number(x[0])} to {number(y[-1])} at {number(x[-1])}"
@@ -72,8 +76,8 @@ def describe_line(line, name: str) -> str:
     return ", ".join([f"{'a line' if name.startswith('_') else name} {ends}", *between])
 
 
-def describe_bars(axes, bars: BarContainer) -> str:
-    """A few lying bars one by one, of many the highest."""
+def describe_bars(axes: Axes, bars: BarContainer) -> str:
+    """A few lying bars one by one; of many bars the number, and the highest."""
     lying = bars.orientation == "horizontal"
     sizes = [bar.get_width() if lying else bar.get_height() for bar in bars]
     places = [bar.get_y() if lying else bar.get_x() for bar in bars]

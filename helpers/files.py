@@ -99,7 +99,7 @@ def write_folder(folder: str | Path, write: Callable[[Path], None]) -> Path:
 
 
 def settle(folder: str | Path) -> None:
-    """Finish a save to `folder` that was killed half-way; nothing where there is none. Call it before reading the folder.
+    """Finish a save to `folder` that was killed half-way, if there was one. Call this before you read the folder.
 
     Raises:
         CourseError: a file could not be replaced; the folder is as it was before that save.
@@ -111,7 +111,7 @@ def settle(folder: str | Path) -> None:
 
 
 def drop_alike(folder: Path, staging: Path, names: list[Path]) -> None:
-    """Of the staged files drop those that are there already, byte for byte: the fewer are replaced, the better."""
+    """Drop the staged files that are there already, byte for byte: the fewer files are replaced, the better."""
     for name in names:
         if (folder / name).is_file() and filecmp.cmp(staging / name, folder / name, shallow=False):
             (staging / name).unlink()
@@ -207,7 +207,11 @@ def check_folder(folder: str | Path, names: Iterable[str | Path] = ()) -> None:
 
 
 def refuse_in_the_way(folder: Path, names: Iterable[str | Path]) -> None:
-    """Of the places of these files each must be free, or hold a plain file."""
+    """Refuse a folder in which one of these files has a place that is neither free nor a plain file's.
+
+    Raises:
+        CourseError: names what is in the way.
+    """
     for name in map(Path, names):
         for part in [*reversed(name.parents[:-1]), name]:
             path, wanted = folder / part, "file" if part == name else "folder"
@@ -219,17 +223,26 @@ def refuse_in_the_way(folder: Path, names: Iterable[str | Path]) -> None:
 
 
 def set_aside(path: Path, word: str = "old") -> Path:
-    """Rename a file or folder to the first free name such as `name.old-1`, and return that."""
-    number = 1
-    while os.path.lexists(aside := path.with_name(f"{path.name}.{word}-{number}")):
-        number += 1
+    """Rename a file or folder to its `free_name`, and return that."""
+    aside = free_name(path, word)
     os.rename(path, aside)
     return aside
 
 
-def check_space(folder: str | Path, needed: int, advice: str) -> None:
-    """Refuse before the work what could not be saved after it; `needed` in bytes.
+def free_name(path: Path, word: str) -> Path:
+    """The first path beside this one, such as `name.old-1`, at which there is nothing."""
+    number = 1
+    while os.path.lexists(free := path.with_name(f"{path.name}.{word}-{number}")):
+        number += 1
+    return free
 
+
+def check_space(folder: str | Path, needed: int, advice: str) -> None:
+    """Refuse, before the work, a disk that could not take what is to be saved after it.
+
+    Args:
+        needed: in bytes.
+        advice: what to do, as the end of the message.
     Raises:
         CourseError: less is free where `folder` is, or will be.
     """
@@ -250,7 +263,7 @@ def free_space(folder: str | Path) -> int:
 
 @contextlib.contextmanager
 def locked(path: Path, beside: bool = True, seconds: float = 60):
-    """Inside, of all processes that ask, this one alone works on the file or folder at `path`.
+    """While the block runs, this process alone works on the file or folder at `path`; others that ask wait.
 
     The lock file lies beside it and stays; else among the temporary files, where it holds for one user of one machine.
 
@@ -286,7 +299,7 @@ def locked(path: Path, beside: bool = True, seconds: float = 60):
 
 
 def sync(file: int | Path) -> None:
-    """Have the disk keep a file or folder; some file systems cannot promise it, and Windows not for folders."""
+    """Wait until the disk holds a file or folder. Some file systems cannot promise it, and Windows cannot for folders."""
     handle = file
     if isinstance(file, Path):
         if os.name == "nt" and file.is_dir():
@@ -309,6 +322,7 @@ def part_name() -> str:
 
 
 def this_host() -> str:
+    """This machine's name, in letters, digits and _."""
     return re.sub(r"\W", "", socket.gethostname()) or "host"
 
 

@@ -1,12 +1,16 @@
 """What notebook 02 needs beside the training loop it teaches: perplexity over a whole dataset, and a picture of a batch."""
 
 import math
+from collections.abc import Iterable, Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from helpers.errors import CourseError
 from helpers.palette import BLUE, ORANGE
@@ -15,7 +19,7 @@ PALE = "#E5E5E5"  # padding, beside BLUE for text and ORANGE for its end
 
 
 @torch.no_grad()
-def perplexity(model, batches) -> float:
+def perplexity(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]]) -> float:
     """exp of the mean loss per predicted token, over all batches; every token counts the same.
 
     A batch's loss is the mean over its own tokens, so it is weighted by how many it predicted: a label of -100 is no token,
@@ -41,7 +45,7 @@ def perplexity(model, batches) -> float:
     return math.exp(total / count)
 
 
-def draw_batch(batch, end_of_text: int):
+def draw_batch(batch: Mapping[str, Tensor], end_of_text: int) -> Figure:
     """Draw a batch twice, a row for each text and a column for each token: what the model reads, and its labels.
 
     Text is blue, end-of-text tokens are orange and marked E, labels that do not count are grey.

@@ -8,17 +8,20 @@ import re
 import sys
 import time
 import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from helpers import figures
 from helpers.palette import BLUE, GREEN, ORANGE
 from helpers.ppo import checkpoint
+from helpers.ppo.run import History, Run
 from helpers.verdict import column, summary, verdict
-from helpers.widgets.clicks import Clicks
 from helpers.widgets.html import escape, table
 
 REDRAW_SECONDS = 0.5
@@ -33,20 +36,20 @@ class Monitor:
     Each of its parts stands alone. One that cannot show itself is left out with a warning; the others and the run go on.
     """
 
-    def start(self, trainer) -> None:
+    def start(self, trainer: Run) -> None:
         self.parts: list = []
         self.session = Session(trainer)
         for kind in (StopButton, Picture, Bar, Words) if in_notebook() else (Bar, Words):
             with self.alone(kind):
                 self.parts.append(kind(self.session))
 
-    def progress(self, trainer) -> None:
+    def progress(self, trainer: Run) -> None:
         self.session.begin()
         for part in self.parts:
             with self.alone(type(part)):
                 part.progress()
 
-    def end(self, trainer) -> None:
+    def end(self, trainer: Run) -> None:
         if not self.session.failed():
             self.session.begin()
         for part in self.parts:
@@ -54,7 +57,7 @@ class Monitor:
                 part.end()
 
     @contextmanager
-    def alone(self, kind):
+    def alone(self, kind: type) -> Iterator[None]:
         """An error inside is the end of that part and of nothing else."""
         try:
             yield
@@ -72,7 +75,7 @@ class Monitor:
 class Session:
     """What this call of `train` is given and adds; a resumed run has steps, a history and checkpoints from before."""
 
-    def __init__(self, trainer):
+    def __init__(self, trainer: Run):
         self.trainer, self.began, self.first = trainer, time.perf_counter(), None
         self.error = sys.exc_info()[1]  # one that the reader is about to handle, and no fault of this run
         self.found = None
@@ -89,6 +92,7 @@ class Session:
         return sys.exc_info()[1] not in (None, self.error)
 
     def seconds(self) -> float:
+        """Seconds since this call began."""
         return time.perf_counter() - self.began
 
 
@@ -144,17 +148,20 @@ class StopButton:
         from IPython.display import display
         from ipywidgets import Button
 
+        from helpers.widgets.controls import Clicks
+
         self.trainer, self.clicks = session.trainer, None
         self.button = Button(description="Stop training")
-        self.button.on_click(self.stop)
+        self.button.on_click(lambda button: self.stop())
         display(self.button)
         try:
             self.clicks = Clicks(self.button)
         except Exception:  # kernels differ in how they can be asked for clicks
             self.button.disabled, self.button.description = True, "To stop: interrupt the kernel"
 
-    def stop(self, button) -> None:
-        button.disabled, button.description = True, "Stopping ..."
+    def stop(self) -> None:
+        """End the run after the step that it is at."""
+        self.button.disabled, self.button.description = True, "Stopping ..."
         self.trainer.stop()
 
     def progress(self) -> None:
@@ -190,11 +197,13 @@ class Picture:
         self.redraw_at = now + max(REDRAW_SECONDS, 10 * (time.perf_counter() - now))
 
     def draw(self, heading: str) -> None:
+        """Draw figure, health and samples anew."""
         draw_history(self.trainer.history, self.axes)
         figures.update(self.figure_shown, self.figure)
         self.text_shown.update(self.html(page(heading, self.trainer)))
 
     def time_left(self) -> str:
+        """The step, and minutes and seconds to go at the pace so far."""
         step, total = self.trainer.step, self.trainer.total_steps
         done = step - self.session.first
         if not done:
@@ -214,7 +223,7 @@ def say(line: str) -> None:
         print(line.encode(error.encoding, "backslashreplace").decode(error.encoding))
 
 
-def page(heading: str, trainer) -> str:
+def page(heading: str, trainer: Run) -> str:
     """HTML of where the run is, its health so far, and its latest held-out samples."""
     rows = [
         {"reward": row["reward"], "prompt": row["prompt"], "continuation": row["output"]}
@@ -236,7 +245,7 @@ def checkpoints(folder: Path) -> dict[Path, tuple[int, int]]:
     }
 
 
-def how_to_go_on(trainer, found: dict | None, failed: bool = False) -> str:
+def how_to_go_on(trainer: Run, found: dict | None, failed: bool = False) -> str:
     """For a run that ended early: where it stands, and what to write so that it goes on.
 
     Args:
@@ -276,7 +285,7 @@ def drawn(rows: list[dict], name: str) -> list[float]:
     return [value if abs(value) < LARGEST else math.nan for value in column(rows, name)]
 
 
-def draw_history(history, axes) -> None:
+def draw_history(history: History, axes: Sequence[Axes]) -> None:
     """Reward, KL, losses and entropy against optimizer steps on four axes; infinite values and NaN are gaps."""
     for axis in axes:
         axis.clear()
@@ -303,7 +312,7 @@ def draw_history(history, axes) -> None:
         axis.legend(frameon=False)
 
 
-def plot_history(history):
+def plot_history(history: History) -> Figure:
     """A new figure of a finished run; see `draw_history`."""
     figure, axes = plt.subplots(1, 4, figsize=(14, 3), layout="constrained")
     draw_history(history, axes)

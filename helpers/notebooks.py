@@ -15,6 +15,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
 from tqdm import tqdm
 
 from helpers.course import ROOT, Course
@@ -34,7 +35,7 @@ def numbered(folder: Path = NOTEBOOKS) -> list[Path]:
     return sorted(path for path in folder.glob("*.ipynb") if COURSE_NOTEBOOK.fullmatch(path.name))
 
 
-def read(path: Path):
+def read(path: Path) -> NotebookNode:
     """A notebook.
 
     Raises:
@@ -53,7 +54,7 @@ def read_bytes(path: Path) -> bytes:
         ) from error
 
 
-def parse(path: Path, content: bytes):
+def parse(path: Path, content: bytes) -> NotebookNode:
     """The notebook that a file's content is; errors as in `read`."""
     try:
         notebook = nbformat.reads(content.decode("utf-8"), as_version=4)
@@ -96,7 +97,11 @@ def run(here: Course, folder: Path = NOTEBOOKS) -> list[Path]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder for the copies; raises a CourseError where that cannot be done."""
+    """Make the folder for the copies.
+
+    Raises:
+        CourseError: it cannot be made.
+    """
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -106,7 +111,7 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def keep_copy(notebook, copy: Path, here: Course) -> None:
+def keep_copy(notebook: NotebookNode, copy: Path, here: Course) -> None:
     """Write an executed copy. What a reader has changed at its place is kept, as 03_pipeline.yours.ipynb.
 
     Raises:
@@ -128,7 +133,7 @@ def keep_copy(notebook, copy: Path, here: Course) -> None:
     write_text(copy, nbformat.writes(notebook) + "\n")
 
 
-def is_the_readers(copy: Path, notebook) -> bool:
+def is_the_readers(copy: Path, notebook: NotebookNode) -> bool:
     """Whether an executed copy has other cells than it was written with, and than `notebook` has; or cannot be read."""
     try:
         earlier = read(copy)
@@ -138,8 +143,8 @@ def is_the_readers(copy: Path, notebook) -> bool:
     return sources_hash(earlier) not in (written, sources_hash(notebook))
 
 
-def sources_hash(notebook) -> str:
-    """SHA-256 of all cells, without outputs: other than `code_hash` it knows every change that a reader makes."""
+def sources_hash(notebook: NotebookNode) -> str:
+    """SHA-256 of all cells, without outputs. Unlike `code_hash` it changes with every change that a reader makes."""
     cells = [(cell.cell_type, cell.source, cell.get("attachments")) for cell in notebook.cells]
     return hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()
 
@@ -148,11 +153,12 @@ class ThisPython(AsyncKernelManager):
     """Starts kernels in the Python that runs this, whatever kernels the machine has under the name python3."""
 
     @property
-    def kernel_spec(self):
+    def kernel_spec(self) -> KernelSpec:
+        """What jupyter_client starts."""
         return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"])
 
 
-def execute(notebook, path: Path, env: dict[str, str]) -> None:
+def execute(notebook: NotebookNode, path: Path, env: dict[str, str]) -> None:
     """Run all cells of a notebook in a fresh kernel, in the notebook's own folder; the outputs land in `notebook`.
 
     What the cells print reaches the terminal without the characters that it would obey.
@@ -172,17 +178,7 @@ def execute(notebook, path: Path, env: dict[str, str]) -> None:
         # kernel's own messages would break.
         env = env | {"IPYTHONDIR": home, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
         progress = Progress(path.stem, len(code_cells(notebook)))
-        client = WatchedClient(
-            notebook,
-            progress=progress,
-            kernel_name="python3",
-            kernel_manager_class=ThisPython,
-            startup_timeout=180,
-            timeout=None,
-            record_timing=False,
-            store_widget_state=False,
-            resources={"metadata": {"path": str(path.parent)}},
-        )
+        client = WatchedClient(notebook, path.parent, progress)
         try:
             client.execute(env=env, stdout=log, stderr=log)
             progress.done = progress.cells
@@ -196,13 +192,13 @@ def execute(notebook, path: Path, env: dict[str, str]) -> None:
             progress.close()
 
 
-def error_lines(cell) -> str:
+def error_lines(cell: NotebookNode) -> str:
     """The end of a failed cell's traceback, without colours."""
     error = next(output for output in cell.outputs if output.output_type == "error")
     return "\n".join(plain("\n".join(error.traceback)).strip().splitlines()[-12:])
 
 
-def failure(path: Path, notebook, cell, error: str) -> str:
+def failure(path: Path, notebook: NotebookNode, cell: NotebookNode, error: str) -> str:
     """What to tell a reader whose notebook stopped at `cell`."""
     cells = code_cells(notebook)
     number = next(n for n, one in enumerate(cells, 1) if one is cell)
@@ -214,10 +210,19 @@ def failure(path: Path, notebook, cell, error: str) -> str:
 
 
 class WatchedClient(NotebookClient):
-    """A NotebookClient that tells its progress display which cell runs and what it prints."""
+    """Runs a notebook in `folder`, and tells its progress display which cell runs and what it prints."""
 
-    def __init__(self, notebook, progress, **settings):
-        super().__init__(notebook, **settings)
+    def __init__(self, notebook: NotebookNode, folder: Path, progress: "Progress"):
+        super().__init__(
+            notebook,
+            kernel_name="python3",
+            kernel_manager_class=ThisPython,
+            startup_timeout=180,
+            timeout=None,
+            record_timing=False,
+            store_widget_state=False,
+            resources={"metadata": {"path": str(folder)}},
+        )
         self.progress = progress
         self.running = code_cells(notebook)[0]
         self.on_cell_execute = self._started
@@ -226,7 +231,8 @@ class WatchedClient(NotebookClient):
         self.running = cell
         self.progress.begin(sum(cell.cell_type == "code" for cell in self.nb.cells[:cell_index]))
 
-    def process_message(self, msg, cell, cell_index):
+    def process_message(self, msg: dict, cell: NotebookNode, cell_index: int) -> NotebookNode | None:
+        """Take in a message of the kernel, as nbclient does, and tell the display what was printed."""
         if msg["msg_type"] == "stream":
             self.progress.heard(msg["content"]["text"])
         return super().process_message(msg, cell, cell_index)
@@ -284,6 +290,6 @@ class Progress:
             print(f"{self.name}: {self.done}/{self.cells} cells, {elapsed} {self.last}".rstrip(), flush=True)
 
 
-def code_cells(notebook) -> list:
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     """The notebook's code cells, as a list of its own nodes."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -1,3 +1,3 @@
 """The course's colours: Okabe and Ito's palette, told apart with any kind of colour vision (jfly.uni-koeln.de/color)."""
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"

@@ -1,4 +1,4 @@
-"""Film reviews in, prompts out."""
+"""Reads film reviews, and makes prompts of them."""
 
 import random
 import re

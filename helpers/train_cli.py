@@ -12,10 +12,20 @@ from helpers.rewards import load_reward
 def main(
     config: str, prompts: str, reward: str, out: str | None = None, minutes: float | None = None
 ) -> Path:
-    """Train as `config` says on one prompt a line, rewarded by P(POSITIVE) of the classifier `reward`.
+    """Fine-tune a model by PPO, and save it.
 
-    The last tenth of the prompts (64 at most, one at least) is held out. Returns the folder of the tuned model.
     Under `accelerate launch` each process trains on its GPU, and the main one writes and prints.
+
+    Args:
+        config: a file, a TRLConfig as YAML.
+        prompts: a text file with one prompt a line.
+        reward: a text classifier, a folder or a name on the hub; P(POSITIVE) of a sample is its reward.
+        out: the folder for the tuned model; one among the results, if left out.
+        minutes: after so many minutes training ends, with a checkpoint to go on from.
+    Returns:
+        The folder of the tuned model.
+    Raises:
+        CourseError: one of these cannot be used, or training fails.
     """
     from helpers.ppo import checkpoint
     from helpers.ppo.parallel import processes
@@ -30,20 +40,25 @@ def main(
     settings = TRLConfig.load_yaml(config)
     folder = Path(out) if out else here.out / "train" / "model"
     processes.on_main(lambda: checkpoint.check_model_folder(folder, settings.model.model_path))
-    texts = read_prompts(prompts)
-    held_out = min(64, max(1, len(texts) // 10))
-    if len(texts) <= held_out:
-        raise CourseError(
-            f"{prompts} has {len(texts)} prompt: at least 2 are needed, one of them to evaluate on"
-        )
-    trainer = train(
-        reward_fn=load_reward(reward, processes.device()),
-        prompts=texts[:-held_out],
-        eval_prompts=texts[-held_out:],
-        config=settings,
-        minutes=minutes,
-    )
+    texts, held_out = split_prompts(prompts)
+    judge = load_reward(reward, processes.device())
+    trainer = train(reward_fn=judge, prompts=texts, eval_prompts=held_out, config=settings, minutes=minutes)
     trainer.save_pretrained(folder)
     if processes.is_main():
         print(f"The tuned model is in {here.show_path(folder)}.")
     return folder
+
+
+def split_prompts(path: str) -> tuple[list[str], list[str]]:
+    """(prompts to train on, prompts held out) of a file; its last tenth is held out, 64 at most and one at least.
+
+    Raises:
+        CourseError: the file cannot be read, or has fewer than two prompts.
+    """
+    texts = read_prompts(path)
+    held_out = min(64, max(1, len(texts) // 10))
+    if len(texts) <= held_out:
+        raise CourseError(
+            f"{path} has {len(texts)} prompt: at least 2 are needed, one of them to evaluate on"
+        )
+    return texts[:-held_out], texts[-held_out:]

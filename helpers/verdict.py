@@ -1,9 +1,11 @@
-"""A run's health in plain words, read off its history (helpers.ppo.run.History)."""
+"""A run's health in plain words, read off its history."""
 
 import math
 
+from helpers.ppo.run import History
 
-def summary(history, seconds: float, before: int = 0) -> list[str]:
+
+def summary(history: History, seconds: float, before: int = 0) -> list[str]:
     """What a run did, in a few lines; the verdict is the last of them. `before` steps were made by earlier calls."""
     lines = []
     if history.evals and history.updates:
@@ -16,7 +18,7 @@ def summary(history, seconds: float, before: int = 0) -> list[str]:
     return lines + verdict(history)
 
 
-def verdict(history) -> list[str]:
+def verdict(history: History) -> list[str]:
     """The run's health in plain words: one line per sign, each starting with "ok" or "look"."""
     if not_finite := first_not_finite(history):
         step, name, value = not_finite
@@ -37,7 +39,7 @@ def verdict(history) -> list[str]:
     ]
 
 
-def first_not_finite(history) -> tuple[int, str, float] | None:
+def first_not_finite(history: History) -> tuple[int, str, float] | None:
     """The step, name and value of the first number that is infinite or NaN; metrics are the reader's, and may be."""
     rows = sorted(history.rounds + history.updates + history.evals, key=lambda row: row["step"])
     found = (
@@ -50,19 +52,16 @@ def first_not_finite(history) -> tuple[int, str, float] | None:
 
 
 def judge_reward(rewards: list[float]) -> tuple[bool, str]:
+    """Whether the rewards of the rounds rise, and how they went."""
     quarter = max(1, len(rewards) // 4)
-    start, middle, end = (
-        mean(rewards[:2]),
-        mean(rewards[-2 * quarter : -quarter]),
-        mean(rewards[-quarter:]),
-    )
+    start, end = mean(rewards[:2]), mean(rewards[-quarter:])
+    middle = mean(rewards[-2 * quarter : -quarter])
     span = f"reward went from {start:.2f} to {end:.2f}"
     if end < start - 0.02:
         return False, f"{span}: it falls. Lower the learning rate, and print some samples with their rewards"
     if end - start < 0.02:
-        return (
-            False,
-            f"{span}: it has not moved. More steps or a higher learning rate; is the reward ever high?",
+        return False, (
+            f"{span}: it has not moved. More steps or a higher learning rate; is the reward ever high?"
         )
     if len(rewards) >= 8 and end - middle < 0.1 * (end - start):
         return True, f"{span} and has levelled off: more steps of the same will not add much"
@@ -70,6 +69,7 @@ def judge_reward(rewards: list[float]) -> tuple[bool, str]:
 
 
 def judge_kl(kls: list[float]) -> tuple[bool, str]:
+    """Whether the KL, in nats a sample, of the rounds is small and no round has a negative one."""
     last = mean(kls[-2:])
     if min(kls) < -0.5:
         return False, (
@@ -77,51 +77,49 @@ def judge_kl(kls: list[float]) -> tuple[bool, str]:
             "scored. Set top_k=0 and top_p=1, and the same temperature everywhere"
         )
     if last > 10:
-        return (
-            False,
-            f"KL is {last:.1f} nats a sample: the policy has left the language it started from. Raise beta",
+        return False, (
+            f"KL is {last:.1f} nats a sample: the policy has left the language it started from. Raise beta"
         )
     return True, f"KL is {last:.1f} nats a sample: the policy still writes like the model it started from"
 
 
 def judge_ratio(ratios: list[float], clipfracs: list[float]) -> tuple[bool, str]:
+    """Whether the ratio starts at 1, and few tokens of the updates hit the clip range."""
     if abs(ratios[0] - 1) > 1e-3:
-        return (
-            False,
-            f"the first ratio is {ratios[0]:.4f}, not 1: rollout and update disagree about the same tokens",
+        return False, (
+            f"the first ratio is {ratios[0]:.4f}, not 1: rollout and update disagree about the same tokens"
         )
     clipped = mean(clipfracs[-16:])
     if clipped > 0.3:
-        return (
-            False,
-            f"{clipped:.0%} of the tokens hit the clip range: steps are too large. Lower the learning rate",
+        return False, (
+            f"{clipped:.0%} of the tokens hit the clip range: steps are too large. Lower the learning rate"
         )
     return True, f"the ratio starts at 1 and {clipped:.0%} of the tokens hit the clip range"
 
 
 def judge_variety(distinct: list[float], entropies: list[float]) -> tuple[bool, str]:
+    """Whether the outputs stay distinct and the entropy, in nats a token, stays high."""
     if distinct[-1] < 0.8:
-        return (
-            False,
-            f"only {distinct[-1]:.0%} of the outputs are distinct: the policy repeats itself. Raise beta",
+        return False, (
+            f"only {distinct[-1]:.0%} of the outputs are distinct: the policy repeats itself. Raise beta"
         )
     if not entropies[0]:
-        return (
-            False,
-            "entropy was 0 at the start: the model is sure of every token, and there is nothing for PPO to choose from",
+        return False, (
+            "entropy was 0 at the start: the model is sure of every token, and there is nothing for PPO to choose from"
         )
     kept = entropies[-1] / entropies[0]
     if kept < 0.4:
-        return (
-            False,
-            f"entropy is down to {kept:.0%} of what it was: the policy is narrowing. Raise beta, or stop earlier",
+        return False, (
+            f"entropy is down to {kept:.0%} of what it was: the policy is narrowing. Raise beta, or stop earlier"
         )
     return True, f"{distinct[-1]:.0%} of the outputs are distinct and entropy is {kept:.0%} of what it was"
 
 
 def mean(values: list[float]) -> float:
+    """The mean of one number or more."""
     return sum(values) / len(values)
 
 
 def column(rows: list[dict], name: str) -> list:
+    """One column of the rows of a history."""
     return [row[name] for row in rows]

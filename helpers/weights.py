@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +17,13 @@ from pathlib import Path
 os.environ["USE_HUB_KERNELS"] = "NO"
 
 import torch  # noqa: E402
-from transformers import AutoConfig, AutoTokenizer  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoConfig,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import (  # noqa: E402
     cached_file,
     is_flash_attn_2_available,
@@ -27,6 +34,7 @@ from transformers.utils import (  # noqa: E402
 from helpers.errors import CourseError, chain  # noqa: E402
 from helpers.files import settle  # noqa: E402
 
+Source = str | os.PathLike  # a folder, or a hub id
 EXPECTED = "It must be a folder that save_pretrained wrote, or a name on the Hugging Face hub (which needs a network)."
 
 # where to look for the files
@@ -51,8 +59,13 @@ RUNS_CODE = ("auto_map", "custom_pipelines", "configuration_files", "quantizatio
 
 
 def load_model(
-    kind, source, what: str, settings: dict | None = None, expected: str = EXPECTED, dtype=torch.float32
-):
+    kind: type,
+    source: Source,
+    what: str,
+    settings: dict | None = None,
+    expected: str = EXPECTED,
+    dtype: torch.dtype | str = torch.float32,
+) -> PreTrainedModel:
     """The model in `source`, a folder or a hub id, with every weight from there. `kind` is one of transformers' Auto classes.
 
     `what` says in an error where `source` was given, and `expected` what it should have been. `settings` are a run's
@@ -86,7 +99,9 @@ def load_model(
         return model
 
 
-def load_tokenizer(source, what: str, settings: dict | None = None, expected: str = EXPECTED):
+def load_tokenizer(
+    source: Source, what: str, settings: dict | None = None, expected: str = EXPECTED
+) -> PreTrainedTokenizerBase:
     """The tokenizer in `source`, a folder or a hub id. `settings` are a run's tokenizer.tokenizer_extra_configs.
 
     Raises:
@@ -106,8 +121,8 @@ def load_tokenizer(source, what: str, settings: dict | None = None, expected: st
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **settings | place)
 
 
-def refuse_what_runs(source, what: str) -> None:
-    """For a model that another library is going to load: refuse it where it wants code run or leads to another model.
+def refuse_what_runs(source: Source, what: str) -> None:
+    """Refuse a model that another library is going to load, where it wants code run or leads to another model.
 
     Raises:
         CourseError: names the file and the key.
@@ -118,8 +133,8 @@ def refuse_what_runs(source, what: str) -> None:
         refuse_adapter(source, place)
 
 
-def refuse_wrong_weights(model, folder, what: str) -> None:
-    """Refuse a model that was made from `folder` and is filled up with random numbers where the folder has no weights.
+def refuse_wrong_weights(model: PreTrainedModel, folder: Source, what: str) -> None:
+    """Refuse a model that was made from `folder` and has random numbers in place of weights that the folder lacks.
 
     A model that was trained since is let through: then its weights are no longer those of the folder.
 
@@ -144,8 +159,12 @@ def refuse_wrong_weights(model, folder, what: str) -> None:
 
 
 @contextmanager
-def errors_about(what: str, source, expected: str):
-    """Every way in which a folder cannot be loaded, as one sentence that begins with who asked for it."""
+def errors_about(what: str, source: Source, expected: str) -> Iterator[None]:
+    """While the block runs, every way in which `source` cannot be loaded becomes one sentence, which begins with `what`.
+
+    Raises:
+        CourseError: that sentence; it ends with what was `expected`.
+    """
     named = f"{what} {str(source)!r:.200}"
     try:
         yield
@@ -173,6 +192,7 @@ def first_line(error: Exception) -> str:
 
 
 def lacks_memory(error: Exception) -> bool:
+    """Whether an error, or one it came from, says that the memory ran out."""
     return any(
         isinstance(one, (MemoryError, torch.OutOfMemoryError))
         or getattr(one, "errno", None) == errno.ENOMEM
@@ -184,15 +204,23 @@ def lacks_memory(error: Exception) -> bool:
 # ------------------------------------------------------------------------------------------ settings
 
 
-def check_keys(settings, where: str) -> dict:
-    """The settings, a table with text as its keys; none where there are none."""
+def check_keys(settings: object, where: str) -> dict:
+    """The settings, a table with text as its keys; an empty one where there are none.
+
+    Raises:
+        CourseError: they are no such table.
+    """
     if not isinstance(settings or {}, dict) or not all(isinstance(key, str) for key in settings or {}):
         raise CourseError(f"{where} is {settings!r:.60}: expected a table of keys")
     return settings or {}
 
 
 def choose(settings: dict, known: dict) -> dict:
-    """Those of `settings` that are `known`, of the kind they should be, and leading nowhere else."""
+    """The `settings` that are `known`, a table of {key: type or types}.
+
+    Raises:
+        CourseError: one is of another type, or its path leads out of the model.
+    """
     chosen = {key: value for key, value in settings.items() if key in known and value is not None}
     for key, value in chosen.items():
         if not isinstance(value, known[key]):
@@ -208,8 +236,12 @@ def choose(settings: dict, known: dict) -> dict:
     return chosen
 
 
-def load_config(source, place: dict, changes: dict):
-    """The model's configuration with `changes`, each of which must be one of its settings."""
+def load_config(source: Source, place: dict, changes: dict) -> PretrainedConfig:
+    """The model's configuration with `changes`.
+
+    Raises:
+        CourseError: a change is none of its settings, or would run code.
+    """
     raw = read_json(source, "config.json", place)
     config = AutoConfig.from_pretrained(source, trust_remote_code=False, **place)
     refuse_code(changes, "model.model_extra_configs")
@@ -231,7 +263,7 @@ def load_config(source, place: dict, changes: dict):
 # ---------------------------------------------------------------------------------- what lies there
 
 
-def refuse_untrusted(source, place: dict) -> None:
+def refuse_untrusted(source: Source, place: dict) -> None:
     """Refuse a folder or hub id, before anything of it is loaded, that wants code run or points elsewhere.
 
     Raises:
@@ -249,8 +281,12 @@ def refuse_untrusted(source, place: dict) -> None:
             refuse_leaving(folder, path)
 
 
-def refuse_adapter(source, place: dict) -> None:
-    """transformers would follow an adapter to the model it was made for, wherever that is."""
+def refuse_adapter(source: Source, place: dict) -> None:
+    """Refuse an adapter: transformers would follow it to the model it was made for, wherever that is.
+
+    Raises:
+        CourseError: names that model.
+    """
     root = {key: value for key, value in place.items() if key != "subfolder"}
     for where in [place] if place == root else [place, root]:
         adapter = read_json(source, "adapter_config.json", where)
@@ -261,8 +297,12 @@ def refuse_adapter(source, place: dict) -> None:
             )
 
 
-def refuse_code(settings, where: str) -> None:
-    """Walk through settings, however nested, and refuse those that would run or fetch code."""
+def refuse_code(settings: object, where: str) -> None:
+    """Walk through settings, however nested, and refuse those that would run or fetch code.
+
+    Raises:
+        CourseError: names the key.
+    """
     if isinstance(settings, (list, tuple)):
         for value in settings:
             refuse_code(value, where)
@@ -284,8 +324,12 @@ def refuse_code(settings, where: str) -> None:
         refuse_code(value, where)
 
 
-def refuse_attention(value, where: str) -> None:
-    """Any other name than these is that of a program on the hub, which transformers would fetch and run."""
+def refuse_attention(value: object, where: str) -> None:
+    """Refuse an attention that is none of ATTENTION: transformers would take its name for a program on the hub, and run that.
+
+    Raises:
+        CourseError: names it.
+    """
     for name in value.values() if isinstance(value, dict) else [value]:
         if name is None:
             continue
@@ -306,7 +350,11 @@ def refuse_attention(value, where: str) -> None:
 
 
 def refuse_leaving(folder: Path, index: Path) -> None:
-    """Refuse an index of weights that names a file outside its folder."""
+    """Refuse an index of weights that names a file outside its folder.
+
+    Raises:
+        CourseError: names the file.
+    """
     listed = read_json(folder, index.name, {})
     names = listed.get("weight_map")
     if not isinstance(names, dict):
@@ -323,8 +371,8 @@ def refuse_leaving(folder: Path, index: Path) -> None:
             )
 
 
-def pinned(source, place: dict) -> dict:
-    """`place` with the commit that a hub id stands at now: what is looked at is what is loaded, and is asked for once.
+def pinned(source: Source, place: dict) -> dict:
+    """`place` with the commit that a hub id stands at now, so that what is looked at is what is loaded.
 
     Raises:
         OSError: there is no such model, or no network to look for it.
@@ -344,8 +392,12 @@ def pinned(source, place: dict) -> dict:
     return place | {"revision": commit[1]} if commit else place
 
 
-def read_json(source, name: str, place: dict) -> dict | None:
-    """The table in a model's file of this name; None where there is no such file."""
+def read_json(source: Source, name: str, place: dict) -> dict | None:
+    """The table in a model's file of this name; None where there is no such file.
+
+    Raises:
+        CourseError: the file is damaged.
+    """
     problems = ("missing_entries", "connection_errors", "gated_repo")
     path = cached_file(
         source, name, **place, **{f"_raise_exceptions_for_{problem}": False for problem in problems}
@@ -367,7 +419,11 @@ def read_json(source, name: str, place: dict) -> dict | None:
 
 
 def refuse_unfit(model: str, found: dict) -> None:
-    """Refuse weights that `found`, transformers' account of loading them, calls missing or mismatched."""
+    """Refuse weights that `found`, transformers' account of loading them, calls missing or mismatched.
+
+    Raises:
+        CourseError: names the first of them.
+    """
     missing, unexpected = sorted(found["missing_keys"]), set(found["unexpected_keys"])
     if missing:
         raise CourseError(
@@ -386,12 +442,13 @@ def refuse_unfit(model: str, found: dict) -> None:
 
 
 def first_of(names: list[str], count: int = 3) -> str:
+    """The first `count` names, and how many more there are."""
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return ", ".join(f"{name:.120}" for name in names[:count]) + more
 
 
 def begins_otherwise(missing: list[str], unexpected: set[str]) -> str:
-    """A sentence about the names in the file, where they are those that are missing behind a common beginning."""
+    """A sentence that says so where the names in the file are the missing ones behind a common beginning; else ""."""
     for name in missing:
         for key in unexpected:
             if key.endswith(f".{name}"):

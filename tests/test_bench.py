@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+from common import ROOT
 from ppo_run import small_run
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
+from helpers import engine
 from helpers.__main__ import main as command_line
 from helpers.errors import CourseError
 from helpers.maintain.bench import compare as bench
@@ -141,7 +143,7 @@ def test_bench(capsys, one_round, tmp_path):
     runs = pd.read_csv(tmp_path / "out" / "tiny" / "bench.csv")
     assert set(runs["engine"]) == set(bench_run.ENGINES)
     ran = runs.dropna(subset="samples/s").set_index("engine")
-    assert {"built-in", "built-in, plain"} <= set(ran.index)
+    assert {bench.BUILT_IN, bench.PLAIN} <= set(ran.index)
     for name, package in bench.OPTIONAL.items():
         assert (name in ran.index) == (bench.not_there(package) is None)
     assert (ran["peak GiB"] > 0.1).all()
@@ -151,7 +153,7 @@ def test_bench(capsys, one_round, tmp_path):
     assert (seconds.sum(axis=1) * ran["samples/s"]).tolist() == pytest.approx([128] * len(ran))
     # trlX tokenises its samples anew
     assert ran.drop("trlX", errors="ignore")["length"].eq(40).all()
-    base = "trlX" if "trlX" in ran.index else "built-in, plain"
+    base = "trlX" if "trlX" in ran.index else bench.PLAIN
     for part in [
         f"x {base}",
         "peak GiB",
@@ -164,7 +166,7 @@ def test_bench(capsys, one_round, tmp_path):
         assert part in said
     table = bench.tabulate(runs)
     assert table.loc[("tiny", base), f"x {base}"] == 1
-    assert table.loc[("tiny", "built-in"), f"x {base}"] > 0
+    assert table.loc[("tiny", bench.BUILT_IN), f"x {base}"] > 0
 
 
 def test_the_stopwatch_rests_while_a_run_evaluates(monkeypatch):
@@ -180,28 +182,37 @@ def test_the_stopwatch_rests_while_a_run_evaluates(monkeypatch):
     assert watch.seconds == {"sample": 4, "score": 1, "forward": 2, "update": 18}
 
 
+def test_an_engine_has_one_name_everywhere(monkeypatch):
+    monkeypatch.setenv("RLHF_ENGINE", "builtin")
+    assert engine.describe() == f"{bench.BUILT_IN} {engine.VERSION}"
+    assert list(bench_run.ENGINES) == ["built-in PPO", "built-in PPO, plain", "trlX", "TRL RLOO"]
+    measured = (ROOT / "docs" / "measured.md").read_text(encoding="utf-8")
+    for name in bench_run.ENGINES:
+        assert f"\n| {name} | " in measured
+
+
 def test_engines_take_turns_and_one_that_fails_is_a_note(monkeypatch, capsys):
     order = []
 
     def run(name, task):
         order.append(name)
-        return {"note": "out of memory"} if name == "built-in" else {"samples/s": 1.0, "length": 40.0}
+        return {"note": "out of memory"} if name == bench.BUILT_IN else {"samples/s": 1.0, "length": 40.0}
 
     monkeypatch.setattr(bench, "run_apart", run)
     monkeypatch.setattr(bench, "not_there", lambda package: f"no {package}")
     table = bench.tabulate(bench.measure(["tiny"], repeats=2))
-    assert order == ["built-in", "built-in, plain"] * 2
+    assert order == [bench.BUILT_IN, bench.PLAIN] * 2
     assert table["note"].to_dict() == {
-        ("tiny", "built-in"): "out of memory",
-        ("tiny", "built-in, plain"): "",
+        ("tiny", bench.BUILT_IN): "out of memory",
+        ("tiny", bench.PLAIN): "",
         ("tiny", "trlX"): "no trlx",
         ("tiny", "TRL RLOO"): "no trl",
     }
-    assert "tiny 1/4: built-in ... out of memory" in capsys.readouterr().out
+    assert "tiny 1/4: built-in PPO ... out of memory" in capsys.readouterr().out
 
 
 def test_a_table_without_the_built_in_engine(monkeypatch):
-    runs = pd.DataFrame([{"size": "tiny", "engine": "built-in", "repeat": 0, "note": "out of memory"}])
+    runs = pd.DataFrame([{"size": "tiny", "engine": bench.BUILT_IN, "repeat": 0, "note": "out of memory"}])
     assert "out of memory" in bench.report(runs)
 
 
@@ -216,12 +227,12 @@ def test_ratios_are_formed_within_a_repeat():
         [
             {"size": "tiny", "engine": name, "repeat": repeat, "samples/s": speed}
             for repeat, speeds in enumerate([(30, 10), (20, 2), (8, 4)])
-            for name, speed in zip(["built-in", "trlX"], speeds, strict=True)
+            for name, speed in zip([bench.BUILT_IN, bench.TRLX], speeds, strict=True)
         ]
     )
     table = bench.tabulate(runs)
-    assert table.loc[("tiny", "built-in"), "x trlX"] == 3  # the median of 3, 10 and 2
-    assert table.loc[("tiny", "built-in"), "samples/s"] == 20
+    assert table.loc[("tiny", bench.BUILT_IN), "x trlX"] == 3  # the median of 3, 10 and 2
+    assert table.loc[("tiny", bench.BUILT_IN), "samples/s"] == 20
 
 
 @pytest.mark.parametrize(
@@ -241,7 +252,7 @@ def test_why_a_run_failed(errors, reason):
 
 
 def test_a_run_that_fails_in_its_own_process(tmp_path):
-    found = bench.run_apart("built-in", dict(size="small", model=str(tmp_path / "none"), rounds=1))
+    found = bench.run_apart(bench.BUILT_IN, dict(size="small", model=str(tmp_path / "none"), rounds=1))
     assert set(found) == {"note"} and "cannot be loaded" in found["note"]
 
 

@@ -13,6 +13,7 @@ from ppo_run import small_run
 
 from helpers import figures, monitor
 from helpers.ppo.run import History
+from helpers.widgets import controls
 
 
 def healthy() -> History:
@@ -165,14 +166,14 @@ class ClosedPipe(io.StringIO):
         ("helpers.monitor", "page", refuse, "The live figure failed"),
         ("IPython.display", "display", refuse, "The button that stops training failed"),
         ("ipywidgets", "Button", refuse, "The button that stops training failed"),
-        ("helpers.monitor.Clicks", "take", refuse, "The button that stops training failed"),
-        ("helpers.monitor.Clicks", "close", refuse, "The button that stops training failed"),
+        ("helpers.widgets.controls.Clicks", "take", refuse, "The button that stops training failed"),
+        ("helpers.widgets.controls.Clicks", "close", refuse, "The button that stops training failed"),
     ],
 )
 def test_a_part_that_fails_ends_nothing_else(monkeypatch, capsys, place, name, broken, says):
     monkeypatch.setattr(monitor, "in_notebook", lambda: True)
     monkeypatch.setattr(monitor, "REDRAW_SECONDS", 0)
-    monkeypatch.setattr(monitor.Clicks, "__init__", lambda self, button: setattr(self, "polling", None))
+    monkeypatch.setattr(controls.Clicks, "__init__", lambda self, button: setattr(self, "polling", None))
     monkeypatch.setattr(f"{place}.{name}", broken)
     with pytest.warns(UserWarning) as told:
         listener = watch(watched())
@@ -195,7 +196,7 @@ def test_errors_of_the_monitor_stay_in_it_where_warnings_are_errors(monkeypatch)
 
 def test_a_kernel_without_a_way_for_clicks(monkeypatch):
     """As where jupyter-ui-poll is missing: the button says what to do instead."""
-    monkeypatch.setattr(monitor, "Clicks", refuse)
+    monkeypatch.setattr(controls, "Clicks", refuse)
     button = monitor.StopButton(monitor.Session(watched()))
     assert button.button.disabled and button.button.description == "To stop: interrupt the kernel"
     button.progress()

@@ -1,10 +1,15 @@
 """Notebook 02: perplexity, labels, learning rates."""
 
+from typing import TYPE_CHECKING
+
 from helpers.exercises.base import Answers, Right, exercise, number
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @exercise("one number, the perplexity")
-def check_perplexity(answer, token_losses, mask) -> str:
+def check_perplexity(answer: object, token_losses: "Tensor", mask: "Tensor") -> str:
     """Exercise 1: the perplexity of token_losses (rows, length), where mask is 0 for padding."""
     given = number(answer, f"a perplexity is one number; yours is a {type(answer).__name__}.")
     losses, mask = token_losses.double(), mask.double()
@@ -37,7 +42,7 @@ def check_perplexity(answer, token_losses, mask) -> str:
 
 
 @exercise("a tensor of whole numbers, shaped like input_ids")
-def check_labels(answer, input_ids, attention_mask, prompt_length: int) -> str:
+def check_labels(answer: object, input_ids: "Tensor", attention_mask: "Tensor", prompt_length: int) -> str:
     """Exercise 2: labels that leave out left padding and the first prompt_length tokens of each row."""
     import torch
 
@@ -80,7 +85,7 @@ def check_labels(answer, input_ids, attention_mask, prompt_length: int) -> str:
 
 
 @exercise("a list of the three names in your order")
-def check_learning_rates(prediction, final_losses: dict) -> str:
+def check_learning_rates(prediction: object, final_losses: dict) -> str:
     """Exercise 3: the names in final_losses, lowest loss first."""
     order = sorted(final_losses, key=lambda name: final_losses[name])
     if not isinstance(prediction, (list, tuple)) or sorted(map(str, prediction)) != sorted(order):

@@ -1,14 +1,18 @@
 """Human feedback: error rate from agreement, graded preferences, beta and the scale of the reward."""
 
 import math
+from typing import TYPE_CHECKING
 
 from helpers.exercises.base import Answers, Right, Unusable, attempted, call, exercise, judge_number, number
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 AGREEMENT = 0.73
 
 
 @exercise("a number, the error rate")
-def check_error_rate(answer) -> str:
+def check_error_rate(answer: object) -> str:
     """The error rate at which two raters agree on 73% of preferences: (1 - e)^2 + e^2 = 0.73."""
     right = (1 - math.sqrt(2 * AGREEMENT - 1)) / 2
     return judge_number(
@@ -27,7 +31,7 @@ def check_error_rate(answer) -> str:
 
 
 @exercise("a number, the new beta")
-def check_raw_beta(answer) -> str:
+def check_raw_beta(answer: object) -> str:
     """beta for rewards that are not normalised: 2.5 times that for normalised ones."""
     return judge_number(
         answer,
@@ -42,7 +46,7 @@ def check_raw_beta(answer) -> str:
 
 
 @exercise("two functions, a loss and the margin at which it is least, which give one number each")
-def check_graded_loss(loss, best_margin) -> str:
+def check_graded_loss(loss: object, best_margin: object) -> str:
     """The Bradley-Terry loss for targets from 0 to 1, and the margin at which it is least."""
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits as right_loss
@@ -76,7 +80,7 @@ def check_graded_loss(loss, best_margin) -> str:
     ).sentence(least)
 
 
-def survives(loss, margin, y) -> bool:
+def survives(loss: object, margin: "Tensor", y: "Tensor") -> bool:
     """Whether the loss is finite there."""
     try:
         return math.isfinite(number(call(loss, margin, y)))

@@ -4,7 +4,7 @@ from helpers.exercises.base import Answers, Right, attempted, call, exercise, fi
 
 
 @exercise("a dictionary with one word for each of the sentences 1 to 4")
-def check_parts(parts: dict) -> str:
+def check_parts(parts: object) -> str:
     """Which part of the RLHF picture each of four sentences describes."""
     given = {number: str(part).lower() for number, part in filled_in(parts).items()}
     right = {1: "policy", 2: "reference", 3: "reward", 4: "prompt"}
@@ -19,7 +19,7 @@ def check_parts(parts: dict) -> str:
 
 
 @exercise("a function that gives one number for each sample")
-def check_reward_function(reward_fn) -> str:
+def check_reward_function(reward_fn: object) -> str:
     """Does a reader's own reward function keep the contract, and does what PPO sees of it tell texts apart?"""
     from helpers.ppo.config import default_ppo_config
 

@@ -6,7 +6,7 @@ FUNCTION = "a function that returns a number"
 
 
 @exercise(FUNCTION)
-def check_positive(answer) -> str:
+def check_positive(answer: object) -> str:
     """Exercise 1: answer(scores) -> P(POSITIVE), from the list of labels and scores of one text."""
 
     def judged(**scores):  # as a pipeline sorts them
@@ -40,7 +40,7 @@ def check_positive(answer) -> str:
 
 
 @exercise(FUNCTION)
-def check_calibration_error(answer) -> str:
+def check_calibration_error(answer: object) -> str:
     """Exercise 2: answer(table) -> expected calibration error, from the counts and shares of each bin."""
     import pandas as pd
 
@@ -74,7 +74,7 @@ def check_calibration_error(answer) -> str:
 
 
 @exercise(FUNCTION)
-def check_batch_size(answer) -> str:
+def check_batch_size(answer: object) -> str:
     """Exercise 3: answer(rates) -> the smallest size within 10% of the best rate; rates: size -> speed."""
     cases = [
         {1: 100, 2: 290, 4: 530, 8: 570, 16: 600, 32: 590, 64: 620},
@@ -109,7 +109,7 @@ def check_batch_size(answer) -> str:
 
 
 @exercise(FUNCTION)
-def check_padding_share(answer) -> str:
+def check_padding_share(answer: object) -> str:
     """Exercise 4: answer(lengths, batch_size) -> share of padding among all positions, in the order given."""
     cases = [([3, 10, 4, 8, 6], 2), ([2, 4, 6, 8, 10], 2)]
     given = numbers(answer, [(list(lengths), size) for lengths, size in cases])
@@ -145,7 +145,7 @@ def check_padding_share(answer) -> str:
     ).sentence(given)  # fmt: skip
 
 
-def numbers(answer, cases) -> list[float]:
+def numbers(answer: object, cases: list[tuple]) -> list[float]:
     """What the reader's function gives for each case (a tuple of arguments), as numbers."""
     returned = [call(answer, *arguments) for arguments in cases]
     hints = [" (is a `return` missing?)" if value is None else "" for value in returned]

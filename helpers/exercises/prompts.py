@@ -1,10 +1,15 @@
 """Notebook 04: own prompts, a split, positions, top-p."""
 
+from typing import TYPE_CHECKING
+
 from helpers.exercises.base import NOT_ATTEMPTED, Answers, Right, Unusable, attempted, call, exercise
+
+if TYPE_CHECKING:
+    import torch
 
 
 @exercise("a list of texts")
-def check_own_prompts(prompts, held_out) -> str:
+def check_own_prompts(prompts: object, held_out: list[str]) -> str:
     """Whether `prompts` are at least five prompts, fit for a prompt file, none of them in `held_out`."""
     if not isinstance(prompts, (list, tuple)):
         return f'my_prompts is of type {type(prompts).__name__}: write a list of texts, ["...", "..."].'
@@ -30,7 +35,7 @@ def check_own_prompts(prompts, held_out) -> str:
 
 
 @exercise("a function that returns two lists of prompts, (train, held_out)")
-def check_split(split) -> str:
+def check_split(split: object) -> str:
     """Whether split(prompts, n_eval) gives (train, held_out) without repeats or leaks, and loses nothing."""
     prompts, n_eval = "a b,c d,a b,e f,g h,c d,a b,i j,k l,m n,k l,o p,a b,e f".split(","), 3
     result = attempted(call(split, list(prompts), n_eval))
@@ -68,7 +73,7 @@ def check_split(split) -> str:
 
 
 @exercise("a function that returns a tensor of the mask's shape")
-def check_position_ids(position_ids) -> str:
+def check_position_ids(position_ids: object) -> str:
     """Whether position_ids(mask) counts each row's real tokens from 0. Padding may have any, but no -1."""
     import torch
 
@@ -105,7 +110,7 @@ def check_position_ids(position_ids) -> str:
 
 
 @exercise("a function that returns a vector of probabilities")
-def check_top_p(top_p) -> str:
+def check_top_p(top_p: object) -> str:
     """Whether top_p(probs, p) keeps the fewest likeliest tokens that reach p, and scales them to 1."""
     # Not sorted; the first p is crossed in the middle of a token, the second by the likeliest token alone.
     cases = [([0.12, 0.5, 0.08, 0.3], 0.7), ([0.2, 0.7, 0.1], 0.5), ([0.3, 0.25, 0.45], 1.0)]
@@ -116,7 +121,7 @@ def check_top_p(top_p) -> str:
     return sentence
 
 
-def judge_top_p(top_p, values: list[float], p: float) -> str:
+def judge_top_p(top_p: object, values: list[float], p: float) -> str:
     """The sentence for one case."""
     import torch
 
@@ -157,8 +162,8 @@ def judge_top_p(top_p, values: list[float], p: float) -> str:
     ).sentence(result)  # fmt: skip
 
 
-def as_tensor(returned, expected: str, dtype=None):
-    """What the reader's function returned, as a tensor; where it is none, that is the sentence."""
+def as_tensor(returned: object, expected: str, dtype: "torch.dtype | None" = None) -> "torch.Tensor":
+    """What the reader's function returned, as a tensor. Where it cannot be one, the sentence says what was `expected`."""
     import torch
 
     try:

@@ -8,7 +8,7 @@ REWARD_FUNCTION = "a function that gives one number for each sample"
 
 
 @exercise("a dictionary with the keys A, B, C, D and E")
-def check_suspects(answer) -> str:
+def check_suspects(answer: object) -> str:
     """Exercise 1: for each of the functions A to E "fine", "refused" or "useless"."""
     if not isinstance(answer, dict) or answer.keys() != set("ABCDE"):
         return "the answer should be a dictionary with the keys A, B, C, D and E."
@@ -33,7 +33,7 @@ def check_suspects(answer) -> str:
 
 
 @exercise(REWARD_FUNCTION)
-def check_length_penalty(answer) -> str:
+def check_length_penalty(answer: object) -> str:
     """Exercise 2: answer(outputs, ...) -> minus 0.05 for every word of the output beyond 10."""
     prompts = ["The film was", "I saw this on a plane with my brother and", "My sister"]
     outputs = [f" {' '.join(['word'] * count)}" for count in (14, 10, 3)]
@@ -68,7 +68,7 @@ def check_length_penalty(answer) -> str:
 
 
 @exercise("a function that returns a number")
-def check_preference_loss(answer) -> str:
+def check_preference_loss(answer: object) -> str:
     """Exercise 3: answer(winners, losers) -> the mean of -log sigmoid(winner - loser)."""
     winners, losers = [2.0, 0.5, 1.0], [0.0, 1.5, 0.75]
     differences = [winner - loser for winner, loser in zip(winners, losers)]
@@ -126,7 +126,7 @@ def check_preference_loss(answer) -> str:
 
 
 @exercise(REWARD_FUNCTION)
-def check_robust_keywords(answer) -> str:
+def check_robust_keywords(answer: object) -> str:
     """Exercise 4: answer(samples, ...) -> a reward for praise words that resists spam, lists and negation."""
     texts = {
         "plain": "I watched the film with my brother on Monday.",

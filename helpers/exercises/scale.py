@@ -6,7 +6,7 @@ WEIGHTS, BLOCK = 0.355, 0.0126  # GPT-2 medium, in thousand millions
 
 
 @exercise("a number of GB")
-def check_memory(answer) -> str:
+def check_memory(answer: object) -> str:
     """GB for weights, reference and training state of GPT-2 medium with two blocks unfrozen, in float32."""
     learn = 2 * BLOCK
     right = 4 * WEIGHTS + 16 * learn
@@ -28,7 +28,7 @@ def check_memory(answer) -> str:
 
 
 @exercise("a number, the cost")
-def check_cost(answer) -> str:
+def check_cost(answer: object) -> str:
     """The cheaper of 50,000 rollouts at 20 a second and 0.40 an hour, or at 70 a second and 1.60 an hour."""
     a_hours, b_hours = 50_000 / 20 / 3600, 50_000 / 70 / 3600
     a, b = a_hours * 0.40, b_hours * 1.60
@@ -46,7 +46,7 @@ def check_cost(answer) -> str:
 
 
 @exercise("a function that returns a number")
-def check_accumulate(accumulate) -> str:
+def check_accumulate(accumulate: object) -> str:
     """The mean over tokens from sums and counts of micro-batches."""
     sums, tokens = [6.0, 1.0, 2.5], [12, 4, 2]
     means = [s / n for s, n in zip(sums, tokens)]

@@ -18,7 +18,7 @@ KL_MASK = [[1, 1, 1, 0], [1, 1, 0, 0]]
 
 
 @exercise("two numbers, the KL of each sample")
-def check_kl(answer) -> str:
+def check_kl(answer: object) -> str:
     """KL of each sample: the sum over its real tokens of log pi - log pi_ref."""
     import torch
 
@@ -38,7 +38,7 @@ def check_kl(answer) -> str:
 
 
 @exercise("a function that returns one reward for each token")
-def check_token_rewards(function) -> str:
+def check_token_rewards(function: object) -> str:
     """What each token earns: -beta * KL, and the score on the last real token."""
     import torch
 

@@ -44,9 +44,9 @@ def judged(ratings: list[Rating]) -> dict[tuple[str, str], list[str]]:
 
 
 def agreement(one: list[Rating], other: list[Rating]) -> Share:
-    """Of the pairs that two raters both rated, the share on which they chose the same of first, second and tie.
+    """The share of the pairs rated by both raters on which they chose the same of first, second and tie.
 
-    A pair one of them skipped does not count; of a pair rated twice, the first rating does.
+    A pair that one of them skipped does not count. Where one of them rated a pair twice, the first rating counts.
     """
     mine, theirs = (
         {pair: choices[0] for (_, pair), choices in judged(ratings).items()} for ratings in (one, other)
@@ -56,6 +56,6 @@ def agreement(one: list[Rating], other: list[Rating]) -> Share:
 
 
 def self_agreement(ratings: list[Rating]) -> Share:
-    """Of the pairs a rater rated more than once, the share with the same choice at the second showing as at the first."""
+    """The share of the pairs rated more than once by a rater on which the second choice is the first one again."""
     repeated = [choices for choices in judged(ratings).values() if len(choices) > 1]
     return wilson(sum(choices[0] == choices[1] for choices in repeated), len(repeated))

@@ -6,7 +6,9 @@ import io
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from helpers import files
 from helpers.errors import CourseError
@@ -17,10 +19,10 @@ COLUMNS = ("prompt", "chosen", "rejected")
 IMPORT_ADVICE = "Correct this line or remove it. Nothing was imported."
 
 
-def export_pairs(ratings: list[Rating], path) -> int:
+def export_pairs(ratings: list[Rating], path: str | Path) -> int:
     """Write preferences as JSON lines with prompt, chosen and rejected (continuations), as preference trainers read them.
 
-    That format has no ties and no skips: they are left out. Of files that exist only an earlier export is replaced.
+    That format has no ties and no skips: they are left out. An earlier export is replaced, and no other file is.
 
     Returns:
         How many were written; len(ratings) minus that is how many were left out.
@@ -66,7 +68,7 @@ def refuse_others(path: Path) -> None:
         )
 
 
-def json_or_none(line: bytes):
+def json_or_none(line: bytes) -> Any:
     """What a line of JSON holds; None where it is not one."""
     try:
         return json.loads(line)
@@ -74,11 +76,11 @@ def json_or_none(line: bytes):
         return None
 
 
-def import_pairs(path, rater: str) -> list[Rating]:
+def import_pairs(path: str | Path, rater: str) -> list[Rating]:
     """Read preferences of other programs: JSON lines (.jsonl, .json) or .csv, with prompt, chosen and rejected.
 
-    Without a prompt, chosen and rejected are whole texts, and the prompt is the beginning they share, up to a space. Of each
-    pair the alphabetically earlier text comes first, as in `pairs.choose_pairs`: so the pair is the same whichever was
+    Without a prompt, chosen and rejected are whole texts, and the prompt is the beginning they share, up to a space. The
+    alphabetically earlier text of a pair comes first, as in `pairs.choose_pairs`: so the pair is the same whichever was
     chosen, and raters can be compared. The ratings' ids follow from content and line, so `Ratings.add` passes over
     what was imported before. How long a choice took and what stood at the left is not known: 0 seconds, "first".
 
@@ -123,14 +125,14 @@ def text_of(data: bytes, path: Path) -> str:
     return text
 
 
-def json_lines(text: str, path: Path):
+def json_lines(text: str, path: Path) -> Iterator[tuple[int, dict]]:
     """(line number, object) of each line that is not empty."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield number, json_object(line.encode("utf-8"), f"{path}, line {number}", IMPORT_ADVICE)
 
 
-def csv_lines(text: str, path: Path):
+def csv_lines(text: str, path: Path) -> Iterator[tuple[int, dict]]:
     """(number of its first line, {column: text}) of each row."""
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     columns, line = None, 1

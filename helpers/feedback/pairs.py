@@ -30,7 +30,7 @@ def fingerprint(values: list) -> str:
 
 
 def choose_pairs(prompts: list[str], continuations: list[list[str]], count: int, seed: int = 0) -> list[Pair]:
-    """Choose the pairs that a rating says most about: of each prompt those whose continuations share the fewest words.
+    """Choose the pairs that a rating says most about: those of a prompt whose continuations share the fewest words.
 
     Two continuations that differ in one word leave the rater guessing, and a reward model learns only from what differs. So
     pairs are ordered by the share of their words that both have (Jaccard: words in both / words in either, letter case
@@ -45,7 +45,7 @@ def choose_pairs(prompts: list[str], continuations: list[list[str]], count: int,
         count: how many pairs.
         seed: another seed takes the prompts in another order.
     Returns:
-        The pairs in the order to be shown, none twice; of each the alphabetically earlier text is `first`.
+        The pairs in the order to be shown, none twice. The alphabetically earlier text of a pair is its `first`.
     Raises:
         CourseError: lists that do not fit each other, or fewer than `count` pairs, and how many there are.
     """

@@ -11,6 +11,7 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 
 from helpers import files
@@ -101,10 +102,15 @@ class Content:
         return hashlib.sha256(data[: self.size]).digest() == self.hash.digest()
 
     def copy(self) -> "Content":
+        """The same once more, to be changed apart."""
         return replace(self, ids=set(self.ids), standing=dict(self.standing), hash=self.hash.copy())
 
     def take(self, line: bytes, path: Path) -> None:
-        """Take in one line; empty ones are passed over."""
+        """Take in one line, unless it is empty.
+
+        Raises:
+            CourseError: the line is no rating, is there a second time, or takes back what does not stand.
+        """
         self.lines += 1
         if not line.strip():
             return
@@ -125,6 +131,7 @@ class Content:
         self.remember(rating)
 
     def remember(self, rating: Rating) -> None:
+        """Count a rating among those that stand."""
         self.ids.add(rating.id)
         self.standing[rating.id] = rating
 
@@ -150,7 +157,7 @@ class Ratings:
         CourseError: the file cannot be read, or a line of it is damaged or foreign; names the line, and changes nothing.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path):
         self.path = Path(path)
         self.repaired = ""
         self._content = Content()
@@ -216,7 +223,7 @@ class Ratings:
 
     @contextlib.contextmanager
     def _locked(self, failed: str):
-        """Inside, no other kernel works on the file; an error of the disk there becomes a sentence, by `failed`."""
+        """While the block runs, no other kernel works on the file; an error of the disk becomes a sentence, by `failed`."""
         place = Path(os.path.realpath(self.path))  # of a file with several names, one is locked
         try:
             with contextlib.ExitStack() as stack:
@@ -231,7 +238,7 @@ class Ratings:
             raise CourseError(f"{self.path} {failed.format(files.reason(error))}") from error
 
     def _catch_up(self) -> None:
-        """Read what other programs wrote since, or all of it where they did not only append. The file is locked."""
+        """Read what other programs appended since, or the whole file where they changed it otherwise. The file is locked."""
         self.repaired = ""
         data, stamp = b"", None
         if self.path.exists():
@@ -282,7 +289,7 @@ class Ratings:
         self._content = content
 
     def _repair(self, size: int, cut: bytes, end: bytes) -> tuple[tuple, Path | None]:
-        """Of a file of `size` bytes cut off the last, `cut`, and append `end`. What is cut off is on the disk elsewhere before.
+        """Cut `cut` off the end of a file of `size` bytes, and append `end`. Before, the disk holds `cut` in another file.
 
         Returns:
             The file's stamp, and where `cut` is kept; None where it is nothing but NUL bytes.
@@ -307,7 +314,7 @@ class Ratings:
             ) from error
 
     def _append(self, record: dict) -> tuple:
-        """One line in one write, and on the disk when this returns; what was written of a line that failed is removed.
+        """Append one line in one write, and wait until the disk holds it. What was written of a line that failed is removed.
 
         Returns:
             The file's stamp, to be kept once memory has the rating too: where an interrupt comes between, the file is read anew.
@@ -332,22 +339,22 @@ class Ratings:
             content.lines += 1
             return stamp_of(file)
 
-    def _check_size(self, file, size: int) -> None:
-        """Refuse where a program that asks for no lock wrote to the file just now."""
+    def _check_size(self, file: FileIO, size: int) -> None:
+        """Refuse a file to which a program that asks for no lock wrote just now."""
         if os.fstat(file.fileno()).st_size != size:
             raise CourseError(
                 f"{self.path} is being changed by another program right now. Nothing was written. Try again when that is done."
             )
 
 
-def stamp_of(file) -> tuple:
-    """What tells, without reading it, that a file is another or was changed."""
+def stamp_of(file: FileIO) -> tuple:
+    """Device, number, size and time of a file: without reading it they tell whether it is another, or was changed."""
     status = os.fstat(file.fileno())
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def take_away(file, begin: int, line: bytes) -> None:
-    """Remove what was written of `line` at `begin`, unless something else follows: what others wrote is never cut off."""
+def take_away(file: FileIO, begin: int, line: bytes) -> None:
+    """Remove what was written of `line` at byte `begin`, unless something else follows: what others wrote is never cut off."""
     file.seek(begin)
     if line.startswith(file.read()):
         file.truncate(begin)
@@ -355,9 +362,7 @@ def take_away(file, begin: int, line: bytes) -> None:
 
 def keep_beside(path: Path, data: bytes) -> Path:
     """Write a file of the first free name such as ratings.jsonl.cut-1; it is on the disk when this returns."""
-    number = 1
-    while os.path.lexists(kept := path.with_name(f"{path.name}.cut-{number}")):
-        number += 1
+    kept = files.free_name(path, "cut")
     try:
         with open(kept, "xb", buffering=0) as file:
             if file.write(data) < len(data):
@@ -385,7 +390,7 @@ def cut_short(line: bytes) -> bool:
 
 
 def is_beginning(line: bytes, types: dict) -> bool:
-    """Whether a line with these keys begins so and goes on."""
+    """Whether `line` is the beginning, and no more, of a line with the keys and the kinds of values in `types`."""
     place, before = 0, b"{"
     for key, kind in types.items():
         name = before + f'"{key}": '.encode("ascii")
@@ -399,7 +404,13 @@ def is_beginning(line: bytes, types: dict) -> bool:
 
 
 def json_object(line: bytes, where: str, advice: str) -> dict:
-    """The JSON object that a line holds."""
+    """The JSON object that a line holds.
+
+    Args:
+        where: begins the message of an error, and `advice` ends it.
+    Raises:
+        CourseError: the line holds something else.
+    """
     try:
         record = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -426,7 +437,11 @@ def as_text(line: bytes) -> str:
 
 
 def check_types(record: dict, types: dict, where: str, advice: str) -> None:
-    """Refuse a record that lacks a key or has something else there than its type."""
+    """Refuse a record that lacks a key of `types`, or has a value of another type there; `where` and `advice` as in `json_object`.
+
+    Raises:
+        CourseError: names the key.
+    """
     for key, kind in types.items():
         if key not in record:
             raise CourseError(f"{where}: lacks {key!r}. Expected {', '.join(types)}. {advice}")

@@ -7,10 +7,12 @@ section 2; Stiennon et al. 2020, arxiv.org/abs/2009.01325, section 3.4).
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.errors import CourseError
 from helpers.feedback.ratings import Rating
 from helpers.ppo.prompts import pad_rows
+from helpers.rewards import RewardFn
 
 TARGETS = {"first": 1.0, "tie": 0.5, "second": 0.0}
 
@@ -48,7 +50,7 @@ def closed(text: str) -> str:
     return text if text.endswith(".") else text + "."
 
 
-def rewards_of(model, tokenizer, texts: list[str]) -> Tensor:
+def rewards_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Tensor:
     """The rewards (N,) of N texts in one batch, on the model's device, with gradients where they are on.
 
     Padding stands on the right: the reward is read at a text's last token, which then sees only what came before it.
@@ -76,7 +78,9 @@ def rewards_of(model, tokenizer, texts: list[str]) -> Tensor:
 
 
 @torch.no_grad()
-def score_texts(model, tokenizer, texts: list[str], batch_size: int = 64) -> Tensor:
+def score_texts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], batch_size: int = 64
+) -> Tensor:
     """The rewards (N,) of any number of texts, on the CPU and without gradients or dropout."""
     training = model.training
     model.eval()
@@ -86,7 +90,9 @@ def score_texts(model, tokenizer, texts: list[str], batch_size: int = 64) -> Ten
     return torch.cat(rewards) if rewards else torch.zeros(0)
 
 
-def learned_reward(model, tokenizer, mean: float = 0.0, std: float = 1.0):
+def learned_reward(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, mean: float = 0.0, std: float = 1.0
+) -> RewardFn:
     """A reward function from a reward model: (reward - mean) / std of each sample.
 
     Preferences say nothing about where a reward's zero lies. With mean and standard deviation over samples of the policy

@@ -74,8 +74,12 @@ class SimulatedRater:
         )
 
 
-def checked_scores(scores, count: int) -> list[float]:
-    """What a taste returned, when it is one finite number for each text."""
+def checked_scores(scores: object, count: int) -> list[float]:
+    """What a taste returned for `count` texts.
+
+    Raises:
+        CourseError: it is not one finite number for each.
+    """
     scores = scores.tolist() if hasattr(scores, "tolist") else scores
     try:
         numbers = [float(score) for score in scores]

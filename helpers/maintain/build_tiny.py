@@ -13,11 +13,14 @@ import random
 import re
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import torch
 from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 from transformers import (
@@ -27,6 +30,8 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     GPT2Tokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
     set_seed,
 )
 
@@ -41,32 +46,44 @@ PROSE_SEED, STUDY_SEED, CLASSIFIER_SEED, HARD_SEED = 11, 12, 13, 14
 # ------------------------------------------------------------------------------------------------------ shared pieces
 
 
-def save(name, *parts):
+def save(name: str, *parts: PreTrainedModel | PreTrainedTokenizerBase) -> None:
     """Write the folder TINY/name whole."""
 
-    def write(folder):
+    def write(folder: Path) -> None:
         for part in parts:
             part.save_pretrained(folder)
 
     files.write_folder(TINY / name, write)
 
 
-def batches(rows, size, rng):
-    """rows, each a tuple whose first part is a list of token ids, in random batches of rows of like length."""
+def batches(rows: list[tuple], size: int, rng: random.Random) -> list[list[tuple]]:
+    """The rows, each a tuple whose first part is a list of token ids, in random batches of rows of like length."""
     order = sorted(range(len(rows)), key=lambda i: (len(rows[i][0]), rng.random()))
     groups = [order[i : i + size] for i in range(0, len(order), size)]
     rng.shuffle(groups)
     return [[rows[i] for i in group] for group in groups]
 
 
-def pad(ids, value):
-    """Right-pad lists of token ids to one length -> (rows, longest)."""
+def pad(ids: list[list[int]], value: int) -> Tensor:
+    """The lists of token ids as one tensor (rows, longest), padded on the right with `value`."""
     longest = max(map(len, ids))
     return torch.tensor([row + [value] * (longest - len(row)) for row in ids])
 
 
-def optimise(model, epochs, loss_of, peak, title):
-    """AdamW over epochs (lists of batches): warm-up, then a cosine to zero. loss_of(batch) -> scalar."""
+def optimise(
+    model: PreTrainedModel,
+    epochs: list[list[list[tuple]]],
+    loss_of: Callable[[list[tuple]], Tensor],
+    peak: float,
+    title: str,
+) -> None:
+    """Train with AdamW, whose learning rate warms up to `peak` and then falls along a cosine to zero.
+
+    Args:
+        epochs: lists of batches.
+        loss_of: from a batch to its loss, a scalar.
+        title: stands before the progress bar.
+    """
     total = sum(map(len, epochs))
     optimiser = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.01)
     warm = max(1, total // 20)
@@ -92,7 +109,7 @@ def optimise(model, epochs, loss_of, peak, title):
 # --------------------------------------------------------------------------------------------------- the two GPT-2s
 
 
-def make_gpt2_tokenizer(texts):
+def make_gpt2_tokenizer(texts: list[str]) -> GPT2Tokenizer:
     """A byte-level BPE as GPT-2's, learned from these texts; like GPT-2's own it has no padding token."""
     learner = ByteLevelBPETokenizer()
     learner.train_from_iterator(
@@ -105,7 +122,7 @@ def make_gpt2_tokenizer(texts):
         )
 
 
-def make_gpt2(tokenizer):
+def make_gpt2(tokenizer: GPT2Tokenizer) -> GPT2LMHeadModel:
     """Four blocks, 112 wide, embeddings tied to the output layer, no dropout."""
     config = GPT2Config(
         vocab_size=len(tokenizer),
@@ -122,12 +139,12 @@ def make_gpt2(tokenizer):
     return GPT2LMHeadModel(config)
 
 
-def encode_to_eos(tokenizer, texts):
+def encode_to_eos(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> list[tuple[list[int]]]:
     """Token ids of each text with EOS after it, so that the model learns where a text ends."""
     return [(ids + [tokenizer.eos_token_id],) for ids in tokenizer(list(texts))["input_ids"]]
 
 
-def language_loss(model, batch):
+def language_loss(model: GPT2LMHeadModel, batch: list[tuple[list[int]]]) -> Tensor:
     """Mean cross-entropy of the next token, padding left out."""
     labels = pad([ids for (ids,) in batch], -100)
     inputs = labels.clamp(min=0)  # right padding: causal attention never looks at it from a real token
@@ -135,7 +152,14 @@ def language_loss(model, batch):
     return cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
 
 
-def train_gpt2(model, tokenizer, texts_per_epoch, peak, title, beside):
+def train_gpt2(
+    model: GPT2LMHeadModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts_per_epoch: list[list[str]],
+    peak: float,
+    title: str,
+    beside: Future,
+) -> None:
     """Train on one core, and on a second one too as soon as the job `beside` this one has left it."""
     rng = random.Random(0)
     epochs = [batches(encode_to_eos(tokenizer, texts), 32, rng) for texts in texts_per_epoch]
@@ -148,7 +172,7 @@ def train_gpt2(model, tokenizer, texts_per_epoch, peak, title, beside):
 
 
 @torch.no_grad()
-def perplexity(model, tokenizer, texts):
+def perplexity(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> float:
     """exp of the mean cross-entropy per token, EOS included."""
     total = count = 0
     for batch in batches(encode_to_eos(tokenizer, texts), 64, random.Random(0)):
@@ -166,7 +190,7 @@ SENTENCE_END = re.compile(r"(?<=[.!?]) ")
 SMALL_WORDS = frozenset("the a an and is are was of in it this that to with for".split())
 
 
-def make_bert_tokenizer(texts):
+def make_bert_tokenizer(texts: list[str]) -> BertTokenizer:
     """An uncased WordPiece tokenizer as DistilBERT's, learned from these texts."""
     learner = BertWordPieceTokenizer(lowercase=True)
     learner.train_from_iterator(texts, vocab_size=1_800, min_frequency=2, show_progress=False)
@@ -175,7 +199,7 @@ def make_bert_tokenizer(texts):
         return BertTokenizer.from_pretrained(folder, model_max_length=CONTEXT, do_lower_case=True)
 
 
-def make_classifier(tokenizer):
+def make_classifier(tokenizer: BertTokenizer) -> DistilBertForSequenceClassification:
     """Two blocks, 128 wide, with the usual sentiment labels."""
     config = DistilBertConfig(
         vocab_size=len(tokenizer),
@@ -194,7 +218,7 @@ def make_classifier(tokenizer):
     return DistilBertForSequenceClassification(config)
 
 
-def roughen(words, rng):
+def roughen(words: list[str], rng: random.Random) -> list[str]:
     """A few slips such as a small language model makes: a short word lost, a word said twice."""
     out = []
     for word in words:
@@ -204,8 +228,8 @@ def roughen(words, rng):
     return out
 
 
-def write_nonsense(words, rng):
-    """Text that says nothing: keywords repeated, words in a heap, one sentence over and over."""
+def write_nonsense(words: list[str], rng: random.Random) -> list[str]:
+    """A text that says nothing, as words: keywords repeated, words in a heap, one sentence over and over."""
     sides = (grammar.PRAISE, grammar.BLAME)
     adjectives = [
         word for aspect in grammar.ASPECTS.values() for side in sides for word in aspect.adjectives[side]
@@ -227,7 +251,7 @@ def write_nonsense(words, rng):
     return words[: rng.randint(6, 20)] + [rng.choice(adjectives)] * rng.randint(3, 15)
 
 
-def cut(text, plan, rng):
+def cut(text: str, plan: str, rng: random.Random) -> list[str]:
     """Part of a review that keeps its label, as words.
 
     Its beginning: many reviews share one, so what the classifier learns for it is the share of them that ends as praise.
@@ -242,7 +266,12 @@ def cut(text, plan, rng):
     return " ".join(sentences[start:end]).split()
 
 
-def classifier_rows(tokenizer, reviews, rng, nonsense):
+def classifier_rows(
+    tokenizer: PreTrainedTokenizerBase,
+    reviews: list[tuple[str, int, str]],
+    rng: random.Random,
+    nonsense: float,
+) -> list[tuple[list[int], float]]:
     """(token ids, target P(POSITIVE)) for one epoch: whole reviews, parts of reviews, and a share of nonsense worth 0.5."""
     texts, targets = [], []
     for text, label, plan in reviews:
@@ -261,7 +290,11 @@ def classifier_rows(tokenizer, reviews, rng, nonsense):
     return list(zip(tokenizer(texts, truncation=True)["input_ids"], targets))
 
 
-def classifier_loss(model, tokenizer, batch):
+def classifier_loss(
+    model: DistilBertForSequenceClassification,
+    tokenizer: PreTrainedTokenizerBase,
+    batch: list[tuple[list[int], float]],
+) -> Tensor:
     """Cross-entropy against the target probabilities."""
     ids = pad([ids for ids, _ in batch], tokenizer.pad_token_id)
     good = torch.tensor([target for _, target in batch])
@@ -269,11 +302,13 @@ def classifier_loss(model, tokenizer, batch):
     return cross_entropy(logits, torch.stack([1 - good, good], dim=1))
 
 
-def train_classifier(model, tokenizer, held_out, count=20_000):
-    """Easy reviews first, then negation, then all kinds; fresh ones in every lesson.
-
-    held_out: a set of texts; none of them is used.
-    """
+def train_classifier(
+    model: DistilBertForSequenceClassification,
+    tokenizer: PreTrainedTokenizerBase,
+    held_out: set[str],
+    count: int = 20_000,
+) -> None:
+    """Train on easy reviews first, then on negation, then on all kinds: `count` fresh ones in every lesson, none of `held_out`."""
     rng = random.Random(CLASSIFIER_SEED)
     epochs = []
     simple, negated, contrast, mixed = ("simple",), ("negated",), ("contrast",), ("mixed",)
@@ -289,7 +324,7 @@ def train_classifier(model, tokenizer, held_out, count=20_000):
 
 
 @torch.no_grad()
-def sharpen(model, factor=1.5):
+def sharpen(model: DistilBertForSequenceClassification, factor: float = 1.5) -> None:
     """Scale the logits: the soft targets of training leave the classifier less sure of held-out reviews than it is right.
 
     Temperature scaling (Guo et al. 2017, arxiv.org/abs/1706.04599). What it is undecided about stays at 0.5.
@@ -299,7 +334,9 @@ def sharpen(model, factor=1.5):
 
 
 @torch.no_grad()
-def praise(model, tokenizer, texts):
+def praise(
+    model: DistilBertForSequenceClassification, tokenizer: PreTrainedTokenizerBase, texts: list[str]
+) -> list[float]:
     """P(POSITIVE) of each text."""
     scores = []
     for i in range(0, len(texts), 128):
@@ -312,7 +349,10 @@ def praise(model, tokenizer, texts):
     return scores
 
 
-def accuracy(model, tokenizer, reviews):
+def accuracy(
+    model: DistilBertForSequenceClassification, tokenizer: PreTrainedTokenizerBase, reviews: list[dict]
+) -> float:
+    """The share of reviews that the classifier puts on the right side of one half."""
     scores = praise(model, tokenizer, [review["text"] for review in reviews])
     return sum((score > 0.5) == review["label"] for score, review in zip(scores, reviews)) / len(reviews)
 
@@ -321,8 +361,10 @@ def accuracy(model, tokenizer, reviews):
 
 
 @torch.no_grad()
-def sample(model, tokenizer, prompts, new_tokens=32):
-    """One continuation of each prompt at temperature 1 -> list of str, prompt included."""
+def sample(
+    model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], new_tokens: int = 32
+) -> list[str]:
+    """Each prompt with one continuation, sampled at temperature 1."""
     texts = []
     for prompt in prompts:
         ids = torch.tensor([tokenizer(prompt)["input_ids"]])
@@ -338,18 +380,19 @@ def sample(model, tokenizer, prompts, new_tokens=32):
     return texts
 
 
-def weight_bytes():
+def weight_bytes() -> int:
+    """The bytes of all models' weights."""
     return sum(path.stat().st_size for path in TINY.glob("*/model.safetensors"))
 
 
-def held_out_reviews():
+def held_out_reviews() -> tuple[list[dict], list[dict], set[str]]:
     """(test reviews, hard reviews, the texts of both: no training may see them)."""
     test, hard = grammar.review_splits()[1], grammar.write_hard_reviews(1_000, HARD_SEED)
     return test, hard, {review["text"] for review in test + hard}
 
 
-def build_gpt2s(beside):
-    """Train and save gpt2/ and gpt2-reviews/."""
+def build_gpt2s(beside: Future) -> None:
+    """Train and save gpt2/ and gpt2-reviews/, while the job `beside` trains the classifier."""
     set_seed(0)
     train = [review["text"] for review in grammar.review_splits()[0]]
     held_out = held_out_reviews()[2]
@@ -368,7 +411,7 @@ def build_gpt2s(beside):
     save("gpt2-reviews", model, tokenizer)
 
 
-def build_classifier():
+def build_classifier() -> None:
     """Train and save distilbert-reviews/."""
     torch.set_num_threads(1)
     set_seed(0)
@@ -380,7 +423,7 @@ def build_classifier():
     save("distilbert-reviews", model, tokenizer)
 
 
-def measure():
+def measure() -> None:
     """Write figures.json from the folders as they are, and print it with some samples."""
     set_seed(0)
     test, hard, _ = held_out_reviews()
@@ -409,7 +452,7 @@ def measure():
     print("Samples of gpt2-reviews:", *samples[:20], sep="\n  ")
 
 
-def main():
+def main() -> None:
     """Build everything, the classifier in a process of its own: two cores."""
     start = time.monotonic()
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as beside:

@@ -116,7 +116,11 @@ def publish(place: Place, root: Path = ROOT) -> list[Path]:
 
 
 def read_text(path: Path, root: Path) -> str:
-    """A file's text, line ends included; raises a CourseError where it cannot be read."""
+    """A file's text, line ends included.
+
+    Raises:
+        CourseError: the file cannot be read, or is not UTF-8.
+    """
     name = path.relative_to(root).as_posix()
     try:
         return path.read_bytes().decode("utf-8")
@@ -155,7 +159,7 @@ def write_all(paths: list[Path], old: dict[Path, str], new: dict[Path, str], roo
 
 
 def put_back(path: Path, text: str) -> bool:
-    """Write a file's former text, where it has another; returns whether it has it now."""
+    """Write a file's former text, where it has another, and return whether the file has its former text now."""
     try:
         if path.read_bytes() != text.encode("utf-8"):
             write_text(path, text)
@@ -165,7 +169,11 @@ def put_back(path: Path, text: str) -> bool:
 
 
 def stamp(name: str, text: str, place: Place) -> str:
-    """One file's text with the stamp on it, and the line ends that it had."""
+    """One file's text with the stamp on it, and the line ends that it had.
+
+    Raises:
+        CourseError: the file has no place for the stamp.
+    """
     if "\r\n" in text:
         return stamp(name, text.replace("\r\n", "\n"), place).replace("\n", "\r\n")
     if name == "pyproject.toml":

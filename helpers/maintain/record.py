@@ -1,4 +1,4 @@
-"""The runs that notebooks 06, 07 and 09 show but are too long to make there, recorded: `python -m helpers record`."""
+"""Records the runs that notebooks 06, 07 and 09 show and that take too long to make there: `python -m helpers record`."""
 
 import os
 import random

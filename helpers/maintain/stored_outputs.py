@@ -1,13 +1,15 @@
-"""The outputs that readers see on the web: notebooks are run, and what they gave is stored in them."""
+"""Runs notebooks and stores their outputs in them, for readers on the web."""
 
 import hashlib
 import json
 import os
 import re
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
 
 from helpers.course import ROOT
 from helpers.errors import CourseError
@@ -32,7 +34,7 @@ FOLDERS = "home|root|tmp|work|Users|content|private|mnt|opt|usr|var"
 MACHINE_PATH = re.compile(rf"(?<![\w./-])/(?:{FOLDERS})/\w[^\s'\"]*|\b[A-Z]:\\\w[^\s'\"]*")
 
 
-def store_outputs(names: list[str] = (), folder: Path = NOTEBOOKS) -> list[Path]:
+def store_outputs(names: Sequence[str] = (), folder: Path = NOTEBOOKS) -> list[Path]:
     """Run the notebooks at tiny scale, in full, and write their outputs into them.
 
     A notebook is written when all its cells ran, and the file was not changed meanwhile. What is stored is what the run
@@ -54,33 +56,40 @@ def store_outputs(names: list[str] = (), folder: Path = NOTEBOOKS) -> list[Path]
     if unknown:
         known = ", ".join(path.name for path in numbered(folder))
         raise CourseError(f"no notebook is called {printable(', '.join(sorted(unknown)))}: there are {known}")
-    own = {name: value for name, value in os.environ.items() if not name.startswith("RLHF_")}
     for path in paths:
-        content = read_bytes(path)
-        notebook = parse(path, content)
-        execute(notebook, path, own | {"RLHF_SCALE": "tiny"})
-        for cell in code_cells(notebook):
-            cell.outputs = clean_outputs(cell.outputs)
-        found = machine_paths(notebook)
-        if found:
-            raise CourseError(
-                f"{path.name}: outputs name paths on this machine ({printable(', '.join(found))}), so they were not stored. "
-                "Print them with here.show_path(...)."
-            )
-        notebook.metadata = nbformat.from_dict(
-            METADATA | {"course": {"code_sha256": code_hash(notebook), "scale": "tiny"}}
-        )
-        if not path.exists() or read_bytes(path) != content:
-            raise CourseError(
-                f"{path.name} was changed while it ran, so its outputs were not stored and it stays as it was saved. "
-                "Close it in Jupyter, and run `make notebooks` again."
-            )
-        write_text(path, nbformat.writes(notebook) + "\n")
+        store(path)
     return paths
 
 
+def store(path: Path) -> None:
+    """Run one notebook and write its outputs into it; errors as in `store_outputs`."""
+    content = read_bytes(path)
+    notebook = parse(path, content)
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RLHF_")}
+    execute(notebook, path, own | {"RLHF_SCALE": "tiny"})
+    for cell in code_cells(notebook):
+        cell.outputs = clean_outputs(cell.outputs)
+    found = machine_paths(notebook)
+    if found:
+        raise CourseError(
+            f"{path.name}: outputs name paths on this machine ({printable(', '.join(found))}), so they were not stored. "
+            "Print them with here.show_path(...)."
+        )
+    notebook.metadata = nbformat.from_dict(
+        METADATA | {"course": {"code_sha256": code_hash(notebook), "scale": "tiny"}}
+    )
+    if not path.exists() or read_bytes(path) != content:
+        raise CourseError(
+            f"{path.name} was changed while it ran, so its outputs were not stored and it stays as it was saved. "
+            "Close it in Jupyter, and run `make notebooks` again."
+        )
+    write_text(path, nbformat.writes(notebook) + "\n")
+
+
 def run_tagged(path: Path, tag: str, **names) -> dict:
-    """Run here the code cells that carry a tag, and return what they define: a recipe that a notebook teaches is not written twice.
+    """Run, in this process, the code cells that carry a tag, and return what they define.
+
+    So a recipe that a notebook teaches is not written twice.
 
     Args:
         names: what the cells find defined.
@@ -96,7 +105,7 @@ def run_tagged(path: Path, tag: str, **names) -> dict:
     return names
 
 
-def code_hash(notebook) -> str:
+def code_hash(notebook: NotebookNode) -> str:
     """SHA-256 of the code cells' sources. The stamped repository and branch do not count."""
     sources = [without_stamp(cell.source) for cell in code_cells(notebook)]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
@@ -122,7 +131,7 @@ def clean_outputs(outputs: list) -> list:
 
 
 def last_state(text: str) -> str:
-    """The text as it stands at the end on a terminal: of a progress bar drawn over and over, the last state or none."""
+    """The text as a terminal shows it in the end: a progress bar drawn over and over leaves its last state, or nothing."""
     lines = []
     for line in CURSOR.sub("", text).replace("\r\n", "\n").split("\n"):
         states = [state.rstrip() for state in line.split("\r") if state] if "\r" in line else [line]
@@ -130,7 +139,7 @@ def last_state(text: str) -> str:
     return "\n".join(lines)
 
 
-def machine_paths(notebook) -> list[str]:
+def machine_paths(notebook: NotebookNode) -> list[str]:
     """Paths in the outputs that mean nothing to a reader: under home, temporary and installation folders."""
     own = "|".join(
         re.escape(str(path)) for path in {ROOT, Path.home(), Path(sys.prefix)} if len(path.parts) > 1
@@ -139,7 +148,7 @@ def machine_paths(notebook) -> list[str]:
     return sorted({match[0] for text in output_texts(notebook) for match in pattern.finditer(text)})
 
 
-def output_texts(notebook):
+def output_texts(notebook: NotebookNode) -> Iterator[str]:
     """Every text in the outputs: streams, tracebacks, and the text, HTML and JSON of displays."""
     for cell in code_cells(notebook):
         for output in cell.outputs:

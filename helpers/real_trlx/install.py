@@ -78,17 +78,7 @@ def install() -> bool:
     try:
         run("git", "ls-remote", ADDRESS, "HEAD", seconds=ANSWER)  # before anything is installed
         before = versions()
-        print("What trlX's import needs: ray, deepspeed and smaller ones ...", flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            as_they_are = Path(folder) / "constraints.txt"
-            as_they_are.write_text("".join(f"{name}=={version}\n" for name, version in before.items()))
-            # deepspeed's build looks at the torch that is installed, so it cannot be built apart from it
-            pip("install", "--no-build-isolation", "--constraint", str(as_they_are), *NEEDED)
-        missing = [needed for needed in WITHOUT_THEIR_NEEDS if needed.split("==")[0] not in before]
-        if missing:  # another version that is here stays, and trlX is tried with it
-            pip("install", "--no-deps", *missing)
-        print("trlX, from GitHub ...", flush=True)
-        pip("install", "--no-deps", f"trlx @ git+{ADDRESS}@{COMMIT}")  # last: where it is, it trains
+        install_beside(before)
         if not importable():
             pip("uninstall", "--yes", "trlx")
             print(
@@ -108,6 +98,25 @@ def install() -> bool:
     return True
 
 
+def install_beside(before: dict[str, str]) -> None:
+    """Install what trlX's import needs, and trlX; none of the packages in `before`, {name: version}, is replaced.
+
+    Raises:
+        CalledProcessError, TimeoutExpired, OSError: as in `run`.
+    """
+    print("What trlX's import needs: ray, deepspeed and smaller ones ...", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        as_they_are = Path(folder) / "constraints.txt"
+        as_they_are.write_text("".join(f"{name}=={version}\n" for name, version in before.items()))
+        # deepspeed's build looks at the torch that is installed, so it cannot be built apart from it
+        pip("install", "--no-build-isolation", "--constraint", str(as_they_are), *NEEDED)
+    missing = [needed for needed in WITHOUT_THEIR_NEEDS if needed.split("==")[0] not in before]
+    if missing:  # another version that is here stays, and trlX is tried with it
+        pip("install", "--no-deps", *missing)
+    print("trlX, from GitHub ...", flush=True)
+    pip("install", "--no-deps", f"trlx @ git+{ADDRESS}@{COMMIT}")  # last: where it is, it trains
+
+
 def importable() -> bool:
     """Whether trlX loads with what mends it, in a process of its own: this one may have looked for it before it was there."""
     course = Path(__file__).resolve().parents[2]
@@ -124,6 +133,7 @@ def versions() -> dict[str, str]:
 
 
 def pip(action: str, *arguments: str) -> str:
+    """What pip prints; errors as in `run`."""
     return run(sys.executable, "-m", "pip", action, "--no-input", "--disable-pip-version-check", *arguments)
 
 
@@ -158,7 +168,7 @@ def end(process: subprocess.Popen) -> None:
 
 
 def reason(error: Exception) -> str:
-    """The one line of what pip or git said that tells most, in our words where it is the usual one."""
+    """What went wrong, in one line: in our words where the cause is a usual one, else the most telling line of pip or git."""
     if isinstance(error, FileNotFoundError):
         return f"{error.filename} is not installed"
     if isinstance(error, OSError):

@@ -111,7 +111,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
     def add_prompt_pipeline(self, pipeline: PromptPipeline) -> None:
         """Not needed: `Run.prompts` deals the prompts, and a checkpoint remembers its place."""
 
-    def load(self, directory=None, **kwargs) -> None:
+    def load(self, directory: str | None = None, **kwargs) -> None:
         """Not needed: `learn` loads a checkpoint, when everything else is in place."""
 
     def learn(self) -> None:
@@ -188,7 +188,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         distribution = loss.log_distribution(seen[0].logits.detach()[:, start : start + length])
         return objective, stats | {"entropy": loss.masked_mean(loss.entropy(distribution), mask)}
 
-    def save(self, directory=None, **kwargs) -> None:
+    def save(self, directory: str | None = None, **kwargs) -> None:
         """Not trlX's, which fails on GPT-2's tied embedding and could not be resumed: see `post_epoch_callback`.
 
         Until: `accelerator.save_state` writes a model with tied weights.

@@ -6,6 +6,7 @@ milliseconds.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -23,7 +24,7 @@ TABLE, PHRASES = "a table of keys", "phrases, one a line below 'key: |'"
 class Table(dict):
     """One table of the file. `place` holds the keys that lead to it. A key that it lacks is a CourseError."""
 
-    def __init__(self, place: tuple[str, ...], values=()):
+    def __init__(self, place: tuple[str, ...], values: Mapping | Sequence = ()):
         super().__init__(values)
         self.place = place
 

@@ -75,7 +75,7 @@ def number(value: float | None) -> str:
     return format(value, ".2f" if abs(value) < MANY_DIGITS else ".2e").replace("-", "\N{MINUS SIGN}")
 
 
-def cell(value) -> str:
+def cell(value: object) -> str:
     """One table cell's content: numbers to two decimals, texts escaped, `Static` as it is."""
     if isinstance(value, Static):
         return value.markup
@@ -84,7 +84,18 @@ def cell(value) -> str:
     return number(float(value))
 
 
+def paragraph(markup: str) -> str:
+    """HTML as a paragraph."""
+    return f"<p>{markup}</p>"
+
+
+def sentence(text: str) -> str:
+    """A text as a paragraph; nothing for an empty one."""
+    return paragraph(escape(text)) if text else ""
+
+
 def heading(caption: str) -> str:
+    """A table's caption as HTML."""
     return f'<caption style="white-space:nowrap;text-align:left">{escape(caption)}</caption>'
 
 

@@ -2,14 +2,16 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ipywidgets as widgets
 
 from helpers.errors import CourseError
-from helpers.rewards import score
-from helpers.widgets.html import Static, bars, encodable, escape, plain, shaded, table
+from helpers.rewards import RewardFn, score
+from helpers.widgets.controls import choice, place_field, text_field
+from helpers.widgets.html import Static, bars, encodable, escape, paragraph, plain, sentence, shaded, table
 
 MAX_WORDS = 200
 """Words left out one at a time; of a longer text, the first."""
@@ -48,7 +50,14 @@ class RewardInspector:
         CourseError: when there is no reward function, or one is called "text".
     """
 
-    def __init__(self, reward_fns, class_scores=None, parts=None, texts=None, challenges=()):
+    def __init__(
+        self,
+        reward_fns: dict[str, RewardFn],
+        class_scores: Callable[[str], dict[str, float]] | None = None,
+        parts: dict[RewardFn, float] | None = None,
+        texts: dict[str, list[str]] | None = None,
+        challenges: Sequence[Challenge] = (),
+    ):
         if not reward_fns or "text" in reward_fns:
             raise CourseError(
                 "the reward inspector needs reward functions by their names, {name: reward_fn}, and 'text' cannot be "
@@ -68,18 +77,11 @@ class RewardInspector:
             ("your own text", []),
             *((kind, [encodable(text) for text in group]) for kind, group in texts.items() if group),
         ]
-        # buttons, not a dropdown: in JupyterLab the arrow keys leave a dropdown for the next cell
         kinds = [(plain(kind, 40), place) for place, (kind, _) in enumerate(self.groups)]
-        self.pick = widgets.ToggleButtons(
-            description="Pick", options=kinds, style={"button_width": "auto", "description_width": "5em"}
-        )
-        self.number = widgets.BoundedIntText(description="Number", value=1, min=1, max=1)
-        # continuous_update=False: the value arrives when the reader leaves the field. So each value is a text somebody
-        # meant, and the history needs no timer to keep half-typed words out.
-        self.text = widgets.Textarea(description="Text", continuous_update=False, **wide)
-        self.explain = widgets.ToggleButtons(
-            description="Explain", options=[(plain(name, 40), name) for name in self.reward_fns]
-        )
+        self.pick = choice("Pick", kinds, {"button_width": "auto", "description_width": "5em"})
+        self.number = place_field("Number")
+        self.text = text_field(widgets.Textarea, "Text", **wide)
+        self.explain = choice("Explain", [(plain(name, 40), name) for name in self.reward_fns])
         self.words = widgets.Button(description="Words that moved it", layout=widgets.Layout(width="auto"))
         self.scores, self.moved, self.tasks, self.tried = (widgets.HTML() for _ in range(4))
         self.pick.observe(self._on_pick, names="value")
@@ -120,12 +122,16 @@ class RewardInspector:
             self.scores.value = tell(problems) + "".join(shown)
             self._remember(text, rewards)
         else:
-            self.scores.value = "<p>Type a text, or pick one.</p>"
+            self.scores.value = sentence("Type a text, or pick one.")
         self._show_challenges(text)
         self.tried.value = self._tried()
 
-    def reward(self, reward_fn, text: str) -> float:
-        """The reward of one text, computed once. Raises what the function raises, or CourseError for no finite number."""
+    def reward(self, reward_fn: RewardFn, text: str) -> float:
+        """The reward of one text, computed once.
+
+        Raises:
+            CourseError: it is no finite number. What the function itself raises comes through.
+        """
         if (id(reward_fn), text) not in self.known:
             self.known[id(reward_fn), text] = total_rewards(reward_fn, [text])[0]
         return self.known[id(reward_fn), text]
@@ -182,7 +188,7 @@ class RewardInspector:
         """Show by how much the chosen reward falls without each word: one call with all the shortened texts."""
         name, text, problems = self.explain.value, self.text.value, []
         if not text.strip():
-            self.moved.value = "<p>There are no words yet: type a text, or pick one.</p>"
+            self.moved.value = sentence("There are no words yet: type a text, or pick one.")
             return
         moved = attempt(problems, name, self.leave_one_out, self.reward_fns[name], text)
         caption = f"By how much {plain(name)} falls without the word: above 0 it raised the reward, below 0 it lowered it"
@@ -193,7 +199,7 @@ class RewardInspector:
         ]  # + 0.0 turns -0.0 into 0.0
         self.moved.value = tell(problems) + (shaded(rounded, caption) if moved else "")
 
-    def leave_one_out(self, reward_fn, text: str) -> list[tuple[str, float]]:
+    def leave_one_out(self, reward_fn: RewardFn, text: str) -> list[tuple[str, float]]:
         """Each of the first MAX_WORDS words, and the reward of the text minus that of the text without the word."""
         whole = self.reward(reward_fn, text)
         words = list(re.finditer(r"\S+\s*", text))[:MAX_WORDS]
@@ -204,10 +210,10 @@ class RewardInspector:
         """What the widget shows, as tables, with the words that moved the chosen reward."""
         self.show_words()
         shown = [self.scores, self.moved, self.tasks, self.tried]
-        return Static(f"<p>Text: {escape(self.text.value)}</p>" + "".join(part.value for part in shown))
+        return Static(paragraph(f"Text: {escape(self.text.value)}") + "".join(part.value for part in shown))
 
 
-def read_once(judge):
+def read_once(judge: Callable[[list[str]], list]) -> Callable[[list[str]], list]:
     """`judge`, from a list of texts to a list of results, but asked only for texts it has not read yet.
 
     Reward, composite reward and class scores that share a judge then cost one reading of each text.
@@ -223,14 +229,22 @@ def read_once(judge):
     return judged
 
 
-def total_rewards(reward_fn, texts: list[str]) -> list[float]:
-    """One number per text, from one call. Raises CourseError where the function breaks the contract."""
+def total_rewards(reward_fn: RewardFn, texts: list[str]) -> list[float]:
+    """One number per text, from one call.
+
+    Raises:
+        CourseError: the function breaks the contract. What it raises itself comes through.
+    """
     rewards = score(reward_fn, samples=texts, prompts=[""] * len(texts), outputs=list(texts))
     return [math.fsum(reward) if isinstance(reward, list) else reward for reward in rewards]
 
 
-def checked_scores(class_scores, text: str) -> list[tuple[str, float]]:
-    """The scores by label, in the labels' order: a bar that jumps to another place is hard to follow."""
+def checked_scores(class_scores: Callable[[str], dict[str, float]], text: str) -> list[tuple[str, float]]:
+    """The scores by label, in the labels' order: a bar that jumps to another place is hard to follow.
+
+    Raises:
+        CourseError: they are not {label: finite number}.
+    """
     scores = class_scores(text)
     if not isinstance(scores, dict) or not scores:
         raise CourseError(f"class_scores returned {scores!r:.60}, and should return {{label: score}}.")
@@ -240,8 +254,8 @@ def checked_scores(class_scores, text: str) -> list[tuple[str, float]]:
     return pairs
 
 
-def attempt(problems: list[str], what: str, function, *arguments):
-    """`function(*arguments)`; where it raises, None, and a sentence about it in `problems`."""
+def attempt(problems: list[str], what: str, function: Callable, *arguments: Any) -> Any:
+    """What `function(*arguments)` returns. Where it raises, None, and `problems` gets a sentence about it."""
     try:
         return function(*arguments)
     except CourseError as error:
@@ -253,4 +267,5 @@ def attempt(problems: list[str], what: str, function, *arguments):
 
 
 def tell(problems: list[str]) -> str:
-    return "".join(f"<p><b>Problem</b> with {escape(problem)}</p>" for problem in problems)
+    """A paragraph for each problem."""
+    return "".join(paragraph(f"<b>Problem</b> with {escape(problem)}") for problem in problems)

@@ -6,8 +6,8 @@ import ipywidgets as widgets
 
 from helpers.errors import CourseError
 from helpers.palette import BLUE
-from helpers.widgets.html import Static, number, table
-from helpers.widgets.rows import check_rows
+from helpers.widgets.controls import back_and_on, check_rows, rest_at_ends
+from helpers.widgets.html import Static, number, sentence, table
 
 WIDTH, HEIGHT = 560, 320
 LEFT, RIGHT, TOP, BOTTOM = 60, 40, 30, 50
@@ -80,12 +80,9 @@ class KLLab:
         options = [(f"{beta:g}", beta) for beta in self.runs] or [("no runs", 0.0)]
         self.beta = widgets.SelectionSlider(options=options, index=0, description="beta")
         # the same by buttons: the core slider's handle has no name that a screen reader could say
-        self.smaller = widgets.Button(description="Smaller beta")
-        self.larger = widgets.Button(description="Larger beta")
+        self.smaller, self.larger = back_and_on(self.go, "Smaller beta", "Larger beta")
         self.picture, self.shown = widgets.HTML(), widgets.HTML()
         self.beta.observe(self.show, "value")
-        self.smaller.on_click(lambda button: self.go(-1))
-        self.larger.on_click(lambda button: self.go(1))
         chooser = widgets.HBox([self.beta, self.smaller, self.larger])
         self.view = widgets.VBox([chooser, self.picture, self.shown])
         self.show()
@@ -94,10 +91,9 @@ class KLLab:
         """Choose the run so many places on, and stay where there is none."""
         self.beta.index = min(max(0, self.beta.index + places), len(self.beta.options) - 1)
 
-    def show(self, change=None) -> None:
+    def show(self, change: dict | None = None) -> None:
         """Draw the picture, the numbers and the samples of the chosen beta."""
-        ends = (0, len(self.beta.options) - 1)
-        self.smaller.disabled, self.larger.disabled = (self.beta.index == end for end in ends)
+        rest_at_ends((self.smaller, self.larger), self.beta.index, 0, len(self.beta.options) - 1)
         if not self.runs:
             self.shown.value = (
                 "There are no runs to show. Record some with <code>python -m helpers record</code>."
@@ -124,8 +120,10 @@ class KLLab:
         """What the picture does not show, as a sentence for each run."""
         counts = {beta: sum(not drawable(row) for row in rows) for beta, rows in self.runs.items()}
         return "".join(
-            f"<p>With beta {beta:g}, the picture leaves out {count} of {len(self.runs[beta])} evaluations: reward or KL is infinite, "
-            "not a number or too large to draw. A run that diverges has such numbers.</p>"
+            sentence(
+                f"With beta {beta:g}, the picture leaves out {count} of {len(self.runs[beta])} evaluations: reward or KL is "
+                "infinite, not a number or too large to draw. A run that diverges has such numbers."
+            )
             for beta, count in counts.items()
             if count
         )
@@ -163,7 +161,7 @@ class KLLab:
         return Static(table(rows, "Held-out reward and KL at the end of each run"))
 
 
-def text_of(value) -> str:
+def text_of(value: object) -> str:
     """A text of a sample; pandas reads an empty one from a CSV file as NaN."""
     return value if isinstance(value, str) else ""
 
@@ -183,7 +181,11 @@ def number_of(row: dict, name: str, where: str) -> float:
 
 
 def finite(row: dict, name: str, where: str) -> float:
-    """The same where infinity and NaN have no meaning."""
+    """The number `name` of a row, where infinity and NaN have no meaning.
+
+    Raises:
+        CourseError: it is no finite number.
+    """
     value = number_of(row, name, where)
     if not math.isfinite(value):
         raise CourseError(f"{where} has {row[name]!r:.40} as its {name}: expected a finite number. {SOURCE}")
@@ -215,7 +217,7 @@ def axes(x: Axis, y: Axis) -> str:
 
 
 def line(rows: list[dict], x: Axis, y: Axis, chosen: bool) -> str:
-    """One run from its first evaluation to its last: of the chosen one a dot for each, of the others a ring for the last."""
+    """One run from its first evaluation to its last; the chosen run has a dot at each, another run a ring at the last."""
     points = [(x.place(row["kl"]), y.place(row["reward"])) for row in rows]
     look = f'stroke="{BLUE}" stroke-width="3"' if chosen else f'stroke="{QUIET}" stroke-dasharray="4 3"'
     path = " ".join(f"{a},{b}" for a, b in points)

@@ -12,7 +12,8 @@ import ipywidgets as widgets
 from helpers.errors import CourseError
 from helpers.feedback.pairs import Pair
 from helpers.feedback.ratings import Rating, Ratings, now
-from helpers.widgets.html import Static, encodable, escape, plain, table
+from helpers.widgets.controls import WHOLE_NAME, row, text_field
+from helpers.widgets.html import Static, encodable, escape, paragraph, plain, sentence, table
 
 # Seconds after a pair's appearing in which clicks do not count: the second half of a double click, or clicks that queued
 # while the kernel was busy, would rate a pair that nobody has read.
@@ -56,21 +57,16 @@ class PreferenceLabeller:
         self.show(note=ratings.repaired)
 
     def _make_controls(self, rater: str) -> None:
-        wide = {"style": {"description_width": "initial"}}
-        # continuous_update=False: the value arrives when the rater leaves the field, so half a name rates nothing
-        self.rater = widgets.Text(
-            description="Rater",
-            value=encodable(rater),
-            placeholder="your name",
-            continuous_update=False,
-            **wide,
-        )
-        self.reason = widgets.Text(description="Reason (optional)", continuous_update=False, **wide)
+        given = dict(value=encodable(rater), placeholder="your name")
+        self.rater = text_field(widgets.Text, "Rater", style=WHOLE_NAME, **given)
+        self.reason = text_field(widgets.Text, "Reason (optional)", style=WHOLE_NAME)
         self.left, self.tie, self.right, self.skip, self.undo = self.buttons = [
             widgets.Button(description=text)
             for text in ("Left is better", "Tie", "Right is better", "Skip", "Undo")
         ]
-        self.progress = widgets.IntProgress(description="Progress", max=max(1, len(self.pairs)), **wide)
+        self.progress = widgets.IntProgress(
+            description="Progress", max=max(1, len(self.pairs)), style=WHOLE_NAME
+        )
         self.pace = widgets.Label()
         self.shown, self.message, self.people = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.rater.observe(lambda change: self.show(), "value")
@@ -79,10 +75,7 @@ class PreferenceLabeller:
         self.tie.on_click(lambda _: self.rate("tie"))
         self.skip.on_click(lambda _: self.rate("skip"))
         self.undo.on_click(lambda _: self.take_back())
-        buttons, progress = (
-            widgets.HBox(row, layout=widgets.Layout(flex_flow="row wrap"))
-            for row in (self.buttons, [self.progress, self.pace])
-        )
+        buttons, progress = row(*self.buttons), row(self.progress, self.pace)
         self.view = widgets.VBox(
             [self.rater, self.shown, self.reason, buttons, self.message, progress, self.people]
         )
@@ -105,10 +98,8 @@ class PreferenceLabeller:
         # a pair of another list could not come back, so its rating is not taken back either
         latest = self.ratings.standing(self.name)[-1:] if self.name else []
         self.undo.disabled = not latest or latest[0].pair.id not in self.pairs
-        self.progress.value, self.pace.value = (
-            len({rating.pair.id for rating in mine}),
-            self.pace_in_words(mine),
-        )
+        self.progress.value = len({rating.pair.id for rating in mine})
+        self.pace.value = self.pace_in_words(mine)
         if typed in simulated:
             self.shown.value = sentence(
                 "Ratings under this name are simulated. Type another name to rate yourself."
@@ -180,7 +171,7 @@ class PreferenceLabeller:
         self.show(f"{self.note} {ELSEWHERE}".strip())
         return False
 
-    def done(self, act, *what) -> bool:
+    def done(self, act: Callable, *what: object) -> bool:
         """Whether something with the file went well; if not, a sentence says why not."""
         try:
             act(*what)
@@ -240,10 +231,6 @@ def beside(pair: Pair, left: str) -> str:
         for side, text in (("Left", getattr(pair, left)), ("Right", getattr(pair, OTHER[left])))
     )
     return (
-        f"<p><b>Prompt</b> {escape(pair.prompt)}</p>"
-        f'<div style="display:flex;flex-wrap:wrap;gap:0.5em">{boxes}</div>'
+        paragraph(f"<b>Prompt</b> {escape(pair.prompt)}")
+        + f'<div style="display:flex;flex-wrap:wrap;gap:0.5em">{boxes}</div>'
     )
-
-
-def sentence(text: str) -> str:
-    return f"<p>{escape(text)}</p>" if text else ""

@@ -1,10 +1,14 @@
 """A browser for prompts: their tokens, how a page of them is padded, and how a model continues them."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import ipywidgets as widgets
 
 from helpers.errors import CourseError
-from helpers.rewards import score
-from helpers.widgets.html import Static, escape, number, plain, table
+from helpers.rewards import RewardFn, score
+from helpers.widgets.controls import WHOLE_NAME, back_and_on, place_field, rest_at_ends, row
+from helpers.widgets.html import Static, escape, number, paragraph, plain, table
 
 PAGE = 8  # prompts on a page: one batch
 COLUMNS = 40  # of a wider batch the last ones are shown, from which the model continues
@@ -27,18 +31,23 @@ class PromptBrowser:
         CourseError: `prompts` are not a list of texts.
     """
 
-    def __init__(self, prompts: list[str], tokenize, continue_prompts, reward_fn):
+    def __init__(
+        self,
+        prompts: list[str],
+        tokenize: Callable[[list[str]], list[list[str]]],
+        continue_prompts: Callable[[list[str], float, int, float], list[str]],
+        reward_fn: RewardFn,
+    ):
         self.prompts = checked_prompts(prompts)
         self.tokenize, self.continue_prompts, self.reward_fn = tokenize, continue_prompts, reward_fn
         self.folded = [prompt.casefold() for prompt in self.prompts]
         self.found = list(range(len(self.prompts)))  # places of the prompts that pass the filter
 
         self.filter = widgets.Text(description="Filter", placeholder="part of a prompt")
-        self.previous = widgets.Button(description="Previous")
-        self.page = widgets.BoundedIntText(description="Page", value=1, min=1, max=1)
-        self.next = widgets.Button(description="Next")
+        self.page = place_field("Page")
+        self.previous, self.next = back_and_on(self._turn)
         self.count = widgets.Label()
-        # fields, not sliders: the core slider's handle has no name that a screen reader could say
+        # no sliders, as with `place_field`
         self.temperature = field(
             widgets.BoundedFloatText, "Temperature", value=1.0, min=0.1, max=2.0, step=0.1
         )
@@ -50,9 +59,7 @@ class PromptBrowser:
         self.batch, self.message, self.samples = widgets.HTML(), widgets.HTML(), widgets.HTML()
 
         self.filter.observe(self._on_filter, "value")
-        self.page.observe(self._on_page, "value")
-        self.previous.on_click(lambda _: self._turn(-1))
-        self.next.on_click(lambda _: self._turn(1))
+        self.page.observe(lambda _: self._show_page(), "value")
         self.sample.on_click(self._on_sample)
         self.view = widgets.VBox(
             [
@@ -79,11 +86,8 @@ class PromptBrowser:
         else:
             self.page.value = 1  # shows the page
 
-    def _on_page(self, _=None):
-        self._show_page()
-
     def _turn(self, pages: int):
-        self.page.value = min(self.pages, max(1, self.page.value + pages))
+        self.page.value += pages  # the field stops at either end
 
     @property
     def pages(self) -> int:
@@ -96,14 +100,13 @@ class PromptBrowser:
 
     def _show_page(self):
         self.page.max = self.pages
-        self.previous.disabled = self.page.value == 1
-        self.next.disabled = self.page.value == self.pages
+        rest_at_ends((self.previous, self.next), self.page.value, 1, self.pages)
         self.sample.disabled = not self.found
         self.count.value = f"Page {self.page.value:,} of {self.pages:,}. {len(self.found):,} of {len(self.prompts):,} prompts pass the filter."
         try:
-            self.batch.value = self._batch_table() if self.found else sentence(self._nothing())
+            self.batch.value = self._batch_table() if self.found else paragraph(self._nothing())
         except CourseError as error:
-            self.batch.value = sentence(f"The tokens cannot be shown: {escape(str(error))}")
+            self.batch.value = paragraph(f"The tokens cannot be shown: {escape(str(error))}")
 
     def _nothing(self) -> str:
         """Why there is no page, as HTML."""
@@ -134,15 +137,15 @@ class PromptBrowser:
 
     def _on_sample(self, _=None):
         if not self.found:
-            self.message.value = sentence(f"Nothing to sample. {self._nothing()}")
+            self.message.value = paragraph(f"Nothing to sample. {self._nothing()}")
             return
         self.sample.disabled, self.sample.description = True, "Sampling…"
-        self.message.value = sentence("Sampling this page…")
+        self.message.value = paragraph("Sampling this page…")
         try:
             self.samples.value = self._samples_table()
             self.message.value = ""
         except CourseError as error:
-            self.message.value = sentence(f"No new samples: {escape(str(error))}")
+            self.message.value = paragraph(f"No new samples: {escape(str(error))}")
         finally:
             self.sample.disabled, self.sample.description = False, "Sample"
 
@@ -150,11 +153,8 @@ class PromptBrowser:
         places = self._places()
         prompts = [self.prompts[place] for place in places]
         # a field's steps add up to numbers such as 0.7000000000000001
-        temperature, top_k, top_p = (
-            round(self.temperature.value, 2),
-            self.top_k.value,
-            round(self.top_p.value, 2),
-        )
+        temperature, top_p = round(self.temperature.value, 2), round(self.top_p.value, 2)
+        top_k = self.top_k.value
         outputs = ask("continue_prompts", self.continue_prompts, prompts, temperature, top_k, top_p)
         outputs = checked_texts(outputs, len(prompts))
         samples = [prompt + output for prompt, output in zip(prompts, outputs, strict=True)]
@@ -179,7 +179,7 @@ class PromptBrowser:
         return scrolling(table(rows, caption))
 
 
-def checked_prompts(prompts) -> list[str]:
+def checked_prompts(prompts: Iterable[str]) -> list[str]:
     """`prompts` as a list of texts.
 
     Raises:
@@ -196,8 +196,12 @@ def checked_prompts(prompts) -> list[str]:
     return prompts
 
 
-def checked_tokens(tokens, count: int) -> list[list[str]]:
-    """What tokenize returned, when it is as many lists of texts as there were prompts."""
+def checked_tokens(tokens: object, count: int) -> list[list[str]]:
+    """What tokenize returned for `count` prompts.
+
+    Raises:
+        CourseError: it is not a list of texts for each.
+    """
     is_right = isinstance(tokens, (list, tuple)) and len(tokens) == count
     is_right = is_right and all(isinstance(row, (list, tuple)) for row in tokens)
     if not is_right or not all(isinstance(text, str) for row in tokens for text in row):
@@ -208,8 +212,12 @@ def checked_tokens(tokens, count: int) -> list[list[str]]:
     return [list(row) for row in tokens]
 
 
-def checked_texts(outputs, count: int) -> list[str]:
-    """What continue_prompts returned, when it is as many texts as there were prompts."""
+def checked_texts(outputs: object, count: int) -> list[str]:
+    """What continue_prompts returned for `count` prompts.
+
+    Raises:
+        CourseError: it is not a text for each.
+    """
     if not isinstance(outputs, (list, tuple)) or not all(isinstance(output, str) for output in outputs):
         raise CourseError(
             f"continue_prompts returned {outputs!r:.60}. It should return a text for each prompt."
@@ -221,7 +229,7 @@ def checked_texts(outputs, count: int) -> list[str]:
     return list(outputs)
 
 
-def ask(name: str, function, *arguments):
+def ask(name: str, function: Callable, *arguments: Any) -> Any:
     """The answer of a reader's function.
 
     Raises:
@@ -242,20 +250,12 @@ def visible_token(text: str) -> str:
     return text.replace(" ", "·").replace("\n", "↵") or "(empty)"
 
 
-def field(kind, description: str, **settings):
+def field(kind: type, description: str, **settings: Any) -> widgets.DOMWidget:
     """A field for a number, as wide as its whole description and the number need."""
     layout = widgets.Layout(width="13em")
-    return kind(description=description, style={"description_width": "initial"}, layout=layout, **settings)
-
-
-def row(*controls) -> widgets.HBox:
-    """Controls side by side, and on a narrow screen below each other."""
-    return widgets.HBox(controls, layout=widgets.Layout(flex_flow="row wrap"))
-
-
-def sentence(markup: str) -> str:
-    return f"<p>{markup}</p>"
+    return kind(description=description, style=WHOLE_NAME, layout=layout, **settings)
 
 
 def scrolling(markup: str) -> str:
+    """HTML that scrolls sideways where the page is narrower."""
     return f'<div style="overflow-x:auto">{markup}</div>'

@@ -5,8 +5,8 @@ import math
 
 import ipywidgets as widgets
 
+from helpers.widgets.controls import WHOLE_NAME, back_and_on, check_rows, choice, place_field, rest_at_ends
 from helpers.widgets.html import Static, escape, number, plain, shaded, table
-from helpers.widgets.rows import check_rows
 
 KEYS = ("prompt", "before", "after", "reward_before", "reward_after", "tokens")
 
@@ -73,19 +73,13 @@ class SampleExplorer:
     def __init__(self, rows: list[dict]):
         check_rows(rows, KEYS, "row {}", SOURCE)
         self.rows = list(rows)
-        style = {"description_width": "initial"}
-        # buttons, not a dropdown: in JupyterLab the arrow keys leave a dropdown for the next cell
-        self.sort = widgets.ToggleButtons(options=list(ORDERS), description="Sort by", style=style)
-        # a field, not a slider: the core slider's handle has no name that a screen reader could say
-        self.sample = widgets.BoundedIntText(value=1, min=1, max=max(1, len(rows)), description="Sample")
-        self.previous = widgets.Button(description="Previous")
-        self.next = widgets.Button(description="Next")
-        self.strip = widgets.ToggleButtons(options=list(STRIPS), description="Heat strip shows", style=style)
+        self.sort = choice("Sort by", list(ORDERS), WHOLE_NAME)
+        self.sample = place_field("Sample", max(1, len(rows)))
+        self.previous, self.next = back_and_on(self.go)
+        self.strip = choice("Heat strip shows", list(STRIPS), WHOLE_NAME)
         self.shown = widgets.HTML()
         for control in (self.sort, self.sample, self.strip):
             control.observe(self.show, "value")
-        self.previous.on_click(lambda button: self.go(-1))
-        self.next.on_click(lambda button: self.go(1))
         chooser = widgets.HBox([self.sample, self.previous, self.next])
         self.view = widgets.VBox([self.sort, chooser, self.strip, self.shown])
         self.show()
@@ -103,7 +97,7 @@ class SampleExplorer:
         """Show the sample so many places on; the field stops at either end."""
         self.sample.value += places
 
-    def show(self, change=None) -> None:
+    def show(self, change: dict | None = None) -> None:
         """Draw the chosen sample; a new order begins with its first."""
         if change and change["owner"] is self.sort and self.sample.value != 1:
             self.sample.value = 1  # which comes back here
@@ -112,7 +106,7 @@ class SampleExplorer:
             self.shown.value = "There are no samples to show."
             return
         row = self.sorted_rows()[self.sample.value - 1]
-        self.previous.disabled, self.next.disabled = (self.sample.value == end for end in (1, len(self.rows)))
+        rest_at_ends((self.previous, self.next), self.sample.value, 1, len(self.rows))
         self.shown.value = self.pair(row) + heat_strip(row, self.strip.value)
 
     def pair(self, row: dict) -> str:

@@ -9,7 +9,7 @@ What RLOO does otherwise: two responses to each of 64 prompts in place of one to
 response in place of a value head, one ratio for a whole response, and its own AdamW. It unfreezes the same blocks.
 
 Times depend on the machine and on what else it is doing: engines take turns, a ratio is formed within one turn, and the
-table has medians. Compare rows of one table, not tables. helpers/floor.py says how fast a round could be.
+table has medians. Compare rows of one table, not tables. helpers/maintain/bench/floor.py says how fast a round could be.
 """
 
 import importlib.util
@@ -17,6 +17,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -28,16 +29,18 @@ from transformers import AutoConfig, GPT2Config, GPT2LMHeadModel
 from helpers import assets, course
 from helpers.errors import CourseError
 from helpers.maintain.bench import floor
-from helpers.maintain.bench.run import COLUMNS, ENGINES, SIZES
+from helpers.maintain.bench.run import BUILT_IN, COLUMNS, ENGINES, PLAIN, RLOO, SIZES, TRLX
 from helpers.ppo.config import default_ppo_config
 from helpers.ppo.parallel.processes import precision
 from helpers.ppo.parallel.trainer import HALF
 
 DTYPES = {"no": torch.float32} | HALF
-OPTIONAL = {"trlX": "trlx", "TRL RLOO": "trl"}  # the package that each needs
+OPTIONAL = {TRLX: "trlx", RLOO: "trl"}  # the package that each needs
 
 
-def measure(sizes=("tiny", "small"), repeats: int = 3, rounds: int | None = None) -> pd.DataFrame:
+def measure(
+    sizes: Sequence[str] = ("tiny", "small"), repeats: int = 3, rounds: int | None = None
+) -> pd.DataFrame:
     """Train with every engine at every size, `repeats` times, each run in a process of its own.
 
     Args:
@@ -82,7 +85,7 @@ def not_there(package: str) -> str | None:
 
 
 def usual_rounds(size: str) -> int:
-    """One round takes long enough to be measured, but where it is over in seconds."""
+    """How many rounds a run has: one, which takes long enough to be measured, or four where a round is over in seconds."""
     return 4 if size == "tiny" or PartialState().device.type != "cpu" else 1
 
 
@@ -136,14 +139,14 @@ def why(errors: str) -> str:
 def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per size and engine: medians over the repeats of what `measure` gave.
 
-    The column after samples/s is the ratio to trlX's, or to the plain way's where trlX is not here: of each repeat, then the
-    median.
+    The column after samples/s is the ratio to the samples/s of trlX, or of the plain engine where trlX is not here. It is
+    formed within each repeat, and the column has the median.
     """
     runs = runs.copy()
     numbers = ["samples/s", *COLUMNS.values(), "peak GiB", "reward/min", "length"]
     for name in numbers:
         runs[name] = pd.to_numeric(runs[name]) if name in runs else float("nan")
-    base = "trlX" if runs.loc[runs["engine"] == "trlX", "samples/s"].notna().any() else "built-in, plain"
+    base = TRLX if runs.loc[runs["engine"] == TRLX, "samples/s"].notna().any() else PLAIN
     against = runs[runs["engine"] == base].set_index(["size", "repeat"])["samples/s"]
     ratio = f"x {base}"
     keys = pd.MultiIndex.from_frame(runs[["size", "repeat"]])
@@ -168,7 +171,7 @@ def floors(runs: pd.DataFrame) -> dict[str, tuple[floor.Round, floor.Rates]]:
     """For each size: the round that the built-in PPO ran, and this machine's rates at its shapes, measured now."""
     found = {}
     runs = runs.reindex(columns=runs.columns.union(["samples/s", "prompt", "length"]))
-    ours = runs[runs["engine"] == "built-in"].dropna(subset="samples/s")
+    ours = runs[runs["engine"] == BUILT_IN].dropna(subset="samples/s")
     for size, rows in ours.groupby("size", sort=False):
         lengths = rows[["prompt", "length"]].mean()
         shape = floor.round_shape(gpt2_config(size), default_ppo_config(), *lengths)
@@ -185,7 +188,7 @@ def report(runs: pd.DataFrame) -> str:
         phases = table.loc[size, [COLUMNS[phase] for phase in floor.PHASES]]
         least = sum(rates.seconds(phase, work) for phase, work in floor.round_work(shape, width).items())
         table.loc[size, "round / floor"] = (phases.sum(axis=1, skipna=False) / least).to_numpy()
-        measured = dict(zip(floor.PHASES, phases.loc["built-in"], strict=True))
+        measured = dict(zip(floor.PHASES, phases.loc[BUILT_IN], strict=True))
         texts.append(
             f"Floor of a round, {size}, and the built-in PPO. This machine: {floor.describe(rates)}.\n"
             + floor.table(shape, rates, measured, width).to_string(float_format="{:,.2f}".format)
@@ -208,6 +211,13 @@ def caption(repeats: int) -> str:
 
 
 def main(sizes: str = "tiny,small", repeats: int = 3) -> None:
+    """Measure, write every run to bench.csv among the results, and print the table.
+
+    Args:
+        sizes: some of SIZES, separated by commas.
+    Raises:
+        CourseError: as in `measure`.
+    """
     here = course.start()
     heading = caption(repeats)
     runs = measure(list(dict.fromkeys(size.strip() for size in sizes.split(","))), repeats)

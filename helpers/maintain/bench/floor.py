@@ -16,8 +16,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from transformers import GPT2Config
 
 from helpers.errors import CourseError
+from helpers.ppo.config import TRLConfig
 from helpers.ppo.fast import head
 
 # the phases as `History.rounds` names them; the reward function is the reader's own, and has no floor here
@@ -50,6 +52,7 @@ class Round:
 
     @property
     def head_weights(self) -> int:
+        """Weights of the output layer, which are those of the token embeddings."""
         return self.vocabulary * self.hidden
 
 
@@ -63,6 +66,7 @@ class Work:
 
     @property
     def flops(self) -> float:
+        """All floating-point operations."""
         return self.blocks + self.head
 
 
@@ -80,7 +84,7 @@ class Rates:
         return max(computing, work.bytes / self.bandwidth)
 
 
-def round_shape(model_config, config, prompt: float, response: float) -> Round:
+def round_shape(model_config: GPT2Config, config: TRLConfig, prompt: float, response: float) -> Round:
     """The numbers of a round from a GPT-2's configuration, a `TRLConfig`, and mean lengths in tokens.
 
     Raises:

@@ -10,11 +10,13 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import PartialState
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from helpers import course, reviews
 from helpers.compare import continue_prompts
@@ -22,13 +24,21 @@ from helpers.course import GIB, Course
 from helpers.ppo.config import TRLConfig, default_ppo_config
 from helpers.ppo.parallel import processes
 from helpers.ppo.policy import freeze_below
+from helpers.ppo.run import Run
 from helpers.ppo.train import train
 from helpers.ppo.trainer import PPOTrainer
-from helpers.rewards import load_reward
+from helpers.rewards import RewardFn, load_reward
+
+if TYPE_CHECKING:
+    from trl import RLOOConfig
 
 PHASES = ("sample", "score", "forward", "update")
 COLUMNS = {"sample": "sample, s", "score": "score, s", "forward": "forward pass, s", "update": "update, s"}
 RESPONSE = 40  # tokens
+
+# What each engine is called in a table, as its trainer calls itself; that of trlX can be imported only where trlX is.
+BUILT_IN, TRLX, RLOO = PPOTrainer.engine, "trlX", "TRL RLOO"
+PLAIN = f"{BUILT_IN}, plain"
 
 # The course's tiny model as it is, and GPT-2's published shapes, for which random weights will do.
 SIZES = {
@@ -73,7 +83,7 @@ def material(size: str) -> tuple:
     return (lambda samples, **_: [sample.count("7") / 50 for sample in samples]), prompts, []
 
 
-def mean_reward(model, task: dict, reward_fn, prompts: list[str]) -> float:
+def mean_reward(model: PreTrainedModel, task: dict, reward_fn: RewardFn, prompts: list[str]) -> float:
     """The mean reward on held-out prompts, with the same seed for every model."""
     tokenizer = AutoTokenizer.from_pretrained(task["model"])
     length = dict(max_new_tokens=RESPONSE, min_new_tokens=RESPONSE)
@@ -109,15 +119,18 @@ class Stopwatch:
         self.went_on: float | None = None  # when it last began to run
 
     def go(self) -> None:
+        """Begin to count, or go on."""
         self.went_on = now()
 
     def pause(self) -> None:
+        """Rest, until `go` is called."""
         if self.went_on is not None:
             self.total += now() - self.went_on
         self.went_on = None
 
     @property
     def seconds(self) -> dict[str, float]:
+        """{phase: seconds}, for each of PHASES; call it when the run is over."""
         return self.named | {"update": self.total - sum(self.named.values())}
 
 
@@ -131,15 +144,15 @@ def now() -> float:
 class Listener(Stopwatch):
     """A stopwatch for PPO: it rests while a run evaluates or tries its reward function, and nothing is saved."""
 
-    def start(self, trainer) -> None:
-        trainer.evaluate, trainer.resume = (
-            self.not_counted(trainer.evaluate),
-            self.not_counted(trainer.resume),
-        )
+    def start(self, trainer: Run) -> None:
+        trainer.evaluate = self.not_counted(trainer.evaluate)
+        trainer.resume = self.not_counted(trainer.resume)
         trainer.save_checkpoint_if_due = lambda over: None
         self.go()
 
-    def not_counted(self, method):
+    def not_counted(self, method: Callable) -> Callable:
+        """The same method, during which the stopwatch rests."""
+
         @functools.wraps(method)
         def wrapper(*args, **kwargs):
             self.pause()
@@ -150,16 +163,16 @@ class Listener(Stopwatch):
 
         return wrapper
 
-    def progress(self, trainer) -> None: ...
+    def progress(self, trainer: Run) -> None: ...
 
-    def end(self, trainer) -> None:
+    def end(self, trainer: Run) -> None:
         self.pause()
         for row in trainer.history.rounds:
             for phase in self.named:
                 self.named[phase] += row[f"seconds_{phase}"]
 
 
-def ppo(run, task: dict, reward_fn, prompts, **options) -> tuple:
+def ppo(run: Callable[..., Run], task: dict, reward_fn: RewardFn, prompts: list[str], **options) -> tuple:
     """(model, stopwatch, mean length of a response) of a run of PPO with trlX's interface."""
     watch = Listener()
     with tempfile.TemporaryDirectory() as folder:
@@ -176,48 +189,62 @@ def ppo(run, task: dict, reward_fn, prompts, **options) -> tuple:
 
 
 def plain(task: dict, *args) -> tuple:
+    """`ppo` of the built-in engine as helpers/ppo/trainer.py has it."""
     return ppo(train, task, *args, trainer_class=PPOTrainer)
 
 
 def built_in(task: dict, *args) -> tuple:
+    """`ppo` of the built-in engine as `trlx.train` runs it."""
     return ppo(train, task, *args)
 
 
 def real_trlx(task: dict, *args) -> tuple:
+    """`ppo` of the real trlX."""
     from helpers.real_trlx.train import train as train_with_trlx
 
     return ppo(train_with_trlx, task, *args)
 
 
-def rloo(task: dict, reward_fn, prompts) -> tuple:
+class RlooStopwatch(Stopwatch):
+    """A stopwatch for RLOO: `sample` and `score` stand in for its sampling and its reward, and what lies between is the forward pass."""
+
+    def __init__(self, model: PreTrainedModel, reward_fn: RewardFn):
+        super().__init__()
+        self.generate, self.reward_fn = model.generate, reward_fn
+        self.sampled_at = 0.0
+        self.lengths: list[int] = []  # of the responses, in tokens
+
+    def sample(self, *args, **kwargs) -> torch.Tensor:
+        """The model's own `generate`."""
+        began = now()
+        try:
+            return self.generate(*args, **kwargs)
+        finally:
+            self.sampled_at = now()
+            self.named["sample"] += self.sampled_at - began
+
+    def score(self, prompts: list[str], completions: list[str], completion_ids: list, **_) -> list[float]:
+        """The reward of each prompt with its completion."""
+        began = now()
+        self.named["forward"] += began - self.sampled_at
+        self.lengths.extend(map(len, completion_ids))
+        rewards = self.reward_fn([a + b for a, b in zip(prompts, completions, strict=True)])
+        self.named["score"] += now() - began
+        return rewards
+
+
+def rloo(task: dict, reward_fn: RewardFn, prompts: list[str]) -> tuple:
     """(model, stopwatch, mean length of a response) of TRL's RLOO, as near to `recipe` as it can be set."""
     from datasets import Dataset
     from transformers import TrainerCallback
-    from trl import RLOOConfig, RLOOTrainer
+    from trl import RLOOTrainer
 
-    config, watch, lengths = recipe(task), Stopwatch(), []
+    config = recipe(task)
     model = AutoModelForCausalLM.from_pretrained(task["model"], dtype=torch.float32)
     freeze_below(model, config.model.num_layers_unfrozen)
     tokenizer = AutoTokenizer.from_pretrained(task["model"], padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    generate, sampled_at = model.generate, 0.0
-
-    def timed_generate(*args, **kwargs):
-        nonlocal sampled_at
-        began = now()
-        try:
-            return generate(*args, **kwargs)
-        finally:
-            sampled_at = now()
-            watch.named["sample"] += sampled_at - began
-
-    def timed_reward(prompts, completions, completion_ids, **_):
-        began = now()  # between sampling and the reward RLOO looks back
-        watch.named["forward"] += began - sampled_at
-        lengths.extend(map(len, completion_ids))
-        rewards = reward_fn([a + b for a, b in zip(prompts, completions, strict=True)])
-        watch.named["score"] += now() - began
-        return rewards
+    watch = RlooStopwatch(model, reward_fn)
 
     class Watched(TrainerCallback):
         def on_train_begin(self, *args, **kwargs):
@@ -226,50 +253,56 @@ def rloo(task: dict, reward_fn, prompts) -> tuple:
         def on_train_end(self, *args, **kwargs):
             watch.pause()
 
-    method, adam = config.method, config.optimizer.kwargs
     with tempfile.TemporaryDirectory() as folder:
-        settings = RLOOConfig(
-            output_dir=folder,
-            per_device_train_batch_size=config.train.batch_size,
-            generation_batch_size=method.num_rollouts,
-            num_generations=2,
-            num_iterations=method.ppo_epochs,
-            max_steps=config.train.total_steps,
-            max_completion_length=RESPONSE,
-            generation_kwargs=dict(min_new_tokens=RESPONSE),
-            beta=method.init_kl_coef,
-            epsilon=method.cliprange,
-            learning_rate=adam["lr"],
-            lr_scheduler_type="constant",
-            adam_beta1=adam["betas"][0],
-            adam_beta2=adam["betas"][1],
-            weight_decay=adam["weight_decay"],
-            disable_dropout=True,
-            gradient_checkpointing=False,  # it would save memory and cost time; trlX does without
-            bf16=processes.precision() == "bf16",
-            fp16=processes.precision() == "fp16",
-            use_cpu=PartialState().device.type == "cpu",
-            dataloader_pin_memory=False,
-            report_to="none",
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-        )
         trainer = RLOOTrainer(
             model,
-            timed_reward,
-            args=settings,
+            watch.score,
+            args=rloo_settings(config, folder),
             train_dataset=Dataset.from_dict({"prompt": prompts}),
             processing_class=tokenizer,
             callbacks=[Watched()],
         )
-        model.generate = timed_generate
+        model.generate = watch.sample
         trainer.train()
     del model.generate
-    return model.eval(), watch, statistics.mean(lengths)
+    return model.eval(), watch, statistics.mean(watch.lengths)
 
 
-ENGINES = {"built-in": built_in, "built-in, plain": plain, "trlX": real_trlx, "TRL RLOO": rloo}
+def rloo_settings(config: TRLConfig, folder: str) -> "RLOOConfig":
+    """Our configuration as TRL's RLOO takes it; it writes to `folder`."""
+    from trl import RLOOConfig
+
+    method, adam = config.method, config.optimizer.kwargs
+    return RLOOConfig(
+        output_dir=folder,
+        per_device_train_batch_size=config.train.batch_size,
+        generation_batch_size=method.num_rollouts,
+        num_generations=2,
+        num_iterations=method.ppo_epochs,
+        max_steps=config.train.total_steps,
+        max_completion_length=RESPONSE,
+        generation_kwargs=dict(min_new_tokens=RESPONSE),
+        beta=method.init_kl_coef,
+        epsilon=method.cliprange,
+        learning_rate=adam["lr"],
+        lr_scheduler_type="constant",
+        adam_beta1=adam["betas"][0],
+        adam_beta2=adam["betas"][1],
+        weight_decay=adam["weight_decay"],
+        disable_dropout=True,
+        gradient_checkpointing=False,  # it would save memory and cost time; trlX does without
+        bf16=processes.precision() == "bf16",
+        fp16=processes.precision() == "fp16",
+        use_cpu=PartialState().device.type == "cpu",
+        dataloader_pin_memory=False,
+        report_to="none",
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+    )
+
+
+ENGINES = {BUILT_IN: built_in, PLAIN: plain, TRLX: real_trlx, RLOO: rloo}
 
 
 def peak_bytes() -> int:

@@ -1,14 +1,17 @@
 """How reliably notebook 06's run learns: `python -m helpers bench --seeds N`."""
 
 import time
+from collections.abc import Callable
 
 import pandas as pd
 
 from helpers import course, engine, reviews
 from helpers.course import Course
+from helpers.maintain.bench.run import BUILT_IN, TRLX
 from helpers.maintain.stored_outputs import run_tagged
 from helpers.notebooks import NOTEBOOKS
 from helpers.ppo.config import TRLConfig
+from helpers.ppo.run import History
 from helpers.ppo.train import train
 from helpers.real_trlx import install
 from helpers.rewards import load_reward
@@ -32,17 +35,17 @@ def seeds(count: int) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["engine", "seed"])
 
 
-def engines() -> dict:
+def engines() -> dict[str, Callable]:
     """The engines that are here, and how each trains: the built-in PPO, and trlX where it is installed."""
-    found = {"built-in": train}
+    found = {BUILT_IN: train}
     if install.installed():
         from helpers.real_trlx.train import train as train_with_trlx
 
-        found["trlX"] = train_with_trlx
+        found[TRLX] = train_with_trlx
     return found
 
 
-def outcome(history) -> dict:
+def outcome(history: History) -> dict:
     """What a run came to, in the numbers that two runs are compared by."""
     first, last = history.evals[0], history.evals[-1]
     return {
@@ -61,4 +64,5 @@ def notebook_config(here: Course) -> TRLConfig:
 
 
 def main(count: int) -> None:
+    """Print the table of `seeds`."""
     print(seeds(count).round(2).to_string())
