@@ -2,14 +2,24 @@
 
 import pytest
 import torch
+from accelerate.utils import set_seed
 from ppo_run import MODEL, PROMPTS, count_the, small_config, small_run, without_times
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from helpers.errors import CourseError
 from helpers.ppo import loss, sampling
 from helpers.ppo.fast import generate, head
 from helpers.ppo.fast.rollout import FastRollouts
 from helpers.ppo.fast.trainer import FastPPOTrainer
+from helpers.ppo.fast.trunk import first_unfrozen
+from helpers.ppo.lora import add_lora
 from helpers.ppo.parallel.trainer import ParallelPPOTrainer, store_frozen_in
 from helpers.ppo.policy import hidden_states
 from helpers.ppo.rollout import Rollouts
@@ -160,6 +170,18 @@ def test_an_output_layer_that_learns_is_left_to_the_plain_way(tmp_path):
     assert type(trainer.collect()) is Rollouts
 
 
+@pytest.mark.parametrize("more", ["LoRA", "a bias"])
+def test_an_output_layer_that_is_more_than_its_weights_is_left_to_the_plain_way(tmp_path, more):
+    model = tiny_model().requires_grad_(False)
+    model.transformer.h[1].requires_grad_(True)
+    assert first_unfrozen(model) == 1
+    if more == "LoRA":
+        add_lora(model, dict(peft_type="LORA", r=2, target_modules=["lm_head", "c_attn"]))
+    else:
+        model.lm_head.bias = torch.nn.Parameter(torch.zeros(model.config.vocab_size), requires_grad=False)
+    assert first_unfrozen(model) is None
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("at_once", [5_000_000, 4000])
 def test_log_probabilities_in_parts(monkeypatch, temperature, at_once):
@@ -277,6 +299,53 @@ def test_bfloat16_keeps_the_invariants(tmp_path, monkeypatch):
             assert torch.equal(saved(ids).logits, trainer.model(ids).logits)
 
 
+@pytest.fixture(scope="module")
+def low_logits(tmp_path_factory):
+    """The embedded model with all logits 100 lower, which changes no probability: about where GPT-2 has its own."""
+    folder = tmp_path_factory.mktemp("low")
+    model = tiny_model()
+    with torch.no_grad():
+        model.transformer.ln_f.weight[0], model.transformer.ln_f.bias[0] = 0, 100
+        model.lm_head.weight[:, 0] = -1
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", [ParallelPPOTrainer, FastPPOTrainer])
+def test_logits_are_float32_in_half_precision(tmp_path, monkeypatch, low_logits, kind):
+    """At -100 bfloat16 has steps of 0.5. The states may be rounded; what is made of them is not."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    prompts = [*PROMPTS, "The film was" + " very" * 9 + " good"]  # padding of several widths
+    config = small_config(
+        tmp_path, model=dict(model_path=str(low_logits)), train=dict(minibatch_size=4, total_steps=1)
+    )
+    set_seed(0)
+    trainer = kind(config, count_the, prompts, prompts)
+    weight = trainer.model.get_output_embeddings().weight.double()
+
+    def exactly(states, tokens):
+        logits = states.double() @ weight.T
+        assert logits.mean() < -90
+        return logits.log_softmax(-1).gather(-1, tokens[..., None]).squeeze(-1)
+
+    rollouts = trainer.collect()
+    sampled, mask = getattr(trainer.sampler, "sampled", None), rollouts.mask.bool()
+    if sampled:
+        ended = (sampled.tokens == trainer.tokenizer.eos_token_id).cumsum(1) > 0
+        errors = sampled.logprobs - exactly(sampled.hidden, sampled.tokens)
+        assert errors[~ended].abs().max() < 1e-4
+    seen = []
+    hook = trainer.policy.v_head.register_forward_pre_hook(lambda head, given: seen.append(given[0]))
+    with torch.no_grad():
+        found, _, _ = trainer.forward_pass(rollouts)
+    hook.remove()
+    states = seen[0] if seen[0].dim() == 2 else seen[0][mask]
+    assert (found[mask] - exactly(states, rollouts.response[mask])).abs().max() < 1e-4
+    trainer.update(rollouts)
+    assert trainer.history.updates[0]["ratio"] == pytest.approx(1, abs=1e-3)
+
+
 def test_bfloat16_is_near_float32(learned):
     """The stated error: log-probabilities of a token within 0.1 nats, a sample's KL within 0.2."""
     trainer, rollouts = learned
@@ -318,5 +387,5 @@ def test_log_probabilities_kept_from_sampling_are_exact_at_a_large_vocabulary():
 def test_logits_in_parts_are_the_layers():
     torch.manual_seed(0)
     hidden = torch.randn(5, 16)
-    for layer in (torch.nn.Linear(16, 2 * head.ROWS + 7, bias=False), torch.nn.Linear(16, head.ROWS + 1)):
-        assert torch.allclose(head.all_logits(hidden, layer), layer(hidden), atol=1e-6)
+    layer = torch.nn.Linear(16, 2 * head.ROWS + 7, bias=False)
+    assert torch.allclose(head.all_logits(hidden, layer.weight), layer(hidden), atol=1e-6)

@@ -14,6 +14,7 @@ from helpers.ppo import loss
 from helpers.ppo.load import load_policy, load_tokenizer, make_scheduler
 from helpers.ppo.parallel import processes, sharding
 from helpers.ppo.parallel.rollout import ParallelSampler
+from helpers.ppo.parallel.trainer import HALF, logits_in_float32
 from helpers.ppo.run import Run, round_row
 from helpers.real_trlx.model import Output, PolicyForTrlx
 from helpers.real_trlx.patches import import_trlx, nccl_on_a_cpu, tokenizer_for_trlx
@@ -100,6 +101,8 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
         processes.share_random_state()
         self.policy = load_policy(config)
+        if self.accelerator.mixed_precision in HALF:
+            logits_in_float32(self.policy)
         if processes.told_to_shard():
             self.blocks = sharding.split(self.policy.to(self.accelerator.device))
         return PolicyForTrlx(self.policy)

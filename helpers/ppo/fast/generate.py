@@ -50,6 +50,7 @@ def sample(
     temperature = settings.get("temperature") or 1.0
     eos, pad_id = settings["eos_token_id"], settings["pad_token_id"]
     steps = []
+    weight = model.get_output_embeddings().weight.float()
     with inputs_of(watched) as inputs:
         # take the memory for all keys and values at once
         cache = roomy_cache(model, query.shape[1] + settings["max_new_tokens"])
@@ -65,7 +66,7 @@ def sample(
                 use_cache=True,
             ).last_hidden_state[:, -1]
             # choose each response's next token; one that has ended gets padding
-            logits = head.all_logits(hidden, model.get_output_embeddings()).float()
+            logits = head.all_logits(hidden, weight)
             probabilities = (logits if temperature == 1.0 else logits / temperature).softmax(-1)
             tokens = choose(probabilities, settings, uniform[:, t], t).masked_fill(ended, pad_id)
             # keep the token's log-probability. Over 50,257 words torch's float32 softmax adds up to 1 only within 4e-6, which
