@@ -52,6 +52,39 @@ def test_kl_is_0_before_the_first_update(tmp_path, unfrozen):
         assert rows[0]["kl"] == pytest.approx(0, abs=1e-4)  # the rounding of some forty float32 tokens
 
 
+def test_evaluation_at_another_temperature_reports_its_own_kl(tmp_path):
+    """The KL of the distributions that it samples from, computed here text by text, by transformers alone."""
+    kinds = dict(
+        gen_kwargs=dict(temperature=1.5), gen_experience_kwargs=dict(max_new_tokens=8, temperature=0.5)
+    )
+    trainer = small_run(tmp_path, prompts=PROMPTS * 4, eval_prompts=PROMPTS * 4, changes={"method": kinds})
+    policy = trainer.policy
+    seen = []
+    plain = trainer.sampler.remember
+    trainer.sampler.remember = lambda *given: seen.append(given) or plain(*given)
+    reported = trainer.evaluate()["kl"]
+
+    def logprob(model, text, start, temperature):
+        with torch.no_grad():
+            logits = model(text[None]).logits[0, start - 1 : -1]
+        chosen = (logits / temperature).log_softmax(-1).gather(-1, text[start:, None])
+        return chosen.sum().item()
+
+    found = {1.5: [], 0.5: []}
+    for query, query_mask, response, mask, *_ in seen:
+        for row in range(len(query)):
+            prompt = query[row][query_mask[row].bool()]
+            text = torch.cat([prompt, response[row][mask[row].bool()]])
+            for temperature, kls in found.items():
+                models = (policy.base_model, policy.reference)
+                ours, reference = (logprob(model, text, len(prompt), temperature) for model in models)
+                kls.append(ours - reference)
+    kl, no_kl = (sum(kls) / len(kls) for kls in found.values())
+    assert len(found[1.5]) == 20 and kl > 0.1
+    assert reported == pytest.approx(kl, abs=1e-4)
+    assert abs(no_kl - kl) > 0.2 * kl  # what the rollouts' temperature would have given
+
+
 def test_a_continuation_ends_at_a_stop_sequence(tmp_path):
     seen = []
 

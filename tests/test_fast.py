@@ -107,8 +107,7 @@ def test_gradients_are_the_same(learned):
         assert close(fast[name], gradient), name
 
 
-def test_evaluation_at_another_temperature_is_looked_at_again(tmp_path):
-    """Log-probabilities are those at the temperature of the rollouts, also where evaluation samples at another."""
+def test_a_whole_run_is_the_same_where_evaluation_samples_at_another_temperature(tmp_path):
     changes = {
         "method": {"gen_experience_kwargs": dict(max_new_tokens=8, temperature=0.7)},
         "train": {"total_steps": 4},
@@ -354,7 +353,7 @@ def test_bfloat16_is_near_float32(learned):
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         trunk = trainer.sampler.run_trunk(*arguments)
         looked = [
-            trainer.sampler.top_forward_pass(top, trunk, *arguments[1:])[0]
+            trainer.sampler.top_forward_pass(top, trunk, *arguments[1:], 0.8)[0]
             for top in (trainer.sampler.top, trainer.sampler.reference_top)
         ]
     assert trunk.dtype == torch.bfloat16 and looked[0].dtype == torch.float32

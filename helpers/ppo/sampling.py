@@ -27,7 +27,7 @@ def sample(
         Token ids (N, R), with padding after the end of a response.
     """
     eos, pad_id = settings["eos_token_id"], settings["pad_token_id"]
-    temperature = settings.get("temperature") or 1.0
+    temperature = temperature_of(settings)
     cache, mask, ids, place = DynamicCache(config=model.config), query_mask, query, positions(query_mask)
     ended = torch.zeros(len(query), dtype=torch.bool, device=query.device)
     response = []  # one tensor (N,) for each place
@@ -46,6 +46,11 @@ def sample(
         ids, place = tokens[:, None], place[:, -1:] + 1
         mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
     return torch.stack(response, dim=1)
+
+
+def temperature_of(settings: dict) -> float:
+    """The temperature in settings of sampling; 1 where they have none."""
+    return settings.get("temperature") or 1.0
 
 
 def choose(probabilities: Tensor, settings: dict, uniform: Tensor, t: int) -> Tensor:

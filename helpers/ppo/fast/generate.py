@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicLayer
 from helpers.ppo.fast import head
 from helpers.ppo.policy import positions
 from helpers.ppo.prompts import widen
-from helpers.ppo.sampling import choose
+from helpers.ppo.sampling import choose, temperature_of
 
 
 @dataclass
@@ -23,7 +23,6 @@ class Sampled:
     tokens: Tensor  # (N, R) token ids
     logprobs: Tensor | None = None  # (N, R) at the sampling temperature, of the whole distribution, nats
     hidden: Tensor | None = None  # (N, R, hidden) the final hidden states that predicted the tokens
-    temperature: float = 1.0  # at which they were sampled
     # (N, Q + R - 1, hidden) the inputs of the watched block; the last token never went through it
     trunk: Tensor | None = None
 
@@ -47,7 +46,7 @@ def sample(
         uniform: (N, max_new_tokens) numbers in [0, 1).
         watched: a block of the model; its inputs become `Sampled.trunk`.
     """
-    temperature = settings.get("temperature") or 1.0
+    temperature = temperature_of(settings)
     eos, pad_id = settings["eos_token_id"], settings["pad_token_id"]
     steps = []
     weight = model.get_output_embeddings().weight.float()
@@ -80,14 +79,14 @@ def sample(
             ids, place = tokens[:, None], place[:, -1:] + 1
             mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
     tokens, logprobs, hidden = (torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
-    return Sampled(tokens, logprobs, hidden, temperature, torch.cat(inputs, dim=1) if inputs else None)
+    return Sampled(tokens, logprobs, hidden, torch.cat(inputs, dim=1) if inputs else None)
 
 
 def concatenate(parts: list[Sampled], pad_id: int) -> Sampled:
     """Several parts of one padded batch as one, padded on the right to the longest."""
     if len(parts) == 1:
         return parts[0]
-    joined = {"temperature": parts[0].temperature}
+    joined = {}
     for name in ("tokens", "logprobs", "hidden", "trunk"):
         tensors = [getattr(part, name) for part in parts]
         if tensors[0] is not None:

@@ -1,6 +1,7 @@
 """Sampling in several processes: each samples and scores its share, and all have all of it."""
 
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -88,16 +89,16 @@ class ParallelSampler(Sampler):
         with own():
             return super().continued(query, query_mask, settings, uniform)
 
-    def remember(self, *tensors: Tensor) -> Rollouts:
+    def remember(self, *arguments: Any) -> Rollouts:
         """As `Sampler.remember`, with fewer rows at a time if memory runs out."""
 
         def at_once(rows: int) -> Rollouts:
             self.rows_at_once = rows
             with self.autocast():
-                return self.remember_once(*tensors)
+                return self.remember_once(*arguments)
 
         return self.passing.run(at_once)
 
-    def remember_once(self, *tensors: Tensor) -> Rollouts:
+    def remember_once(self, *arguments: Any) -> Rollouts:
         """`Sampler.remember` itself; a subclass may do it in another way."""
-        return super().remember(*tensors)
+        return super().remember(*arguments)
