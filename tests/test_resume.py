@@ -99,6 +99,23 @@ def test_a_finished_run_can_be_extended(tmp_path):
     assert without_times(longer.history) == without_times(at_once.history)
 
 
+@pytest.mark.parametrize("before, after", [(None, 2), (2, 8)])
+def test_a_run_goes_on_with_smaller_or_larger_micro_batches(tmp_path, engine, before, after):
+    """As the message of a full memory says. Only rounding differs; trlX weighs micro-batches otherwise, and goes on too."""
+    small_run(tmp_path, changes={"train": {"minibatch_size": before}})
+    further = {"total_steps": 12, "resume_from_checkpoint": str(tmp_path), "minibatch_size": after}
+    longer = small_run(tmp_path, changes={"train": further})
+    whole = {"total_steps": 12, "minibatch_size": before}
+    at_once = small_run(tmp_path / "at once", changes={"train": whole})
+    found, expected = (without_times(trainer.history) for trainer in (longer, at_once))
+    assert found["updates"][:8] == expected["updates"][:8]
+    assert [row["step"] for row in found["updates"]] == list(range(1, 13))
+    if engine == "builtin":
+        for kind, rows in expected.items():
+            for ours, theirs in zip(found[kind], rows, strict=True):
+                assert ours == pytest.approx(theirs, abs=1e-4), kind
+
+
 def test_a_damaged_checkpoint_is_named(tmp_path):
     small_run(tmp_path)
     (tmp_path / "checkpoint_8" / "state.safetensors").write_bytes(b"not tensors")

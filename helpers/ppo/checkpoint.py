@@ -271,15 +271,9 @@ def newest(folder: Path) -> Path | None:
 
 
 MAY_DIFFER = {"total_steps", "epochs", "eval_interval", "checkpoint_interval", "checkpoint_dir", "save_best"}
-MAY_DIFFER |= {
-    "resume_from_checkpoint",
-    "run_name",
-    "tracker",
-    "tags",
-    "project_name",
-    "group_name",
-    "entity_name",
-}
+MAY_DIFFER |= {"resume_from_checkpoint", "run_name", "tracker", "tags", "project_name", "group_name"}
+# minibatch_size is what to lower where memory has run out; chunk_size would change the random numbers
+MAY_DIFFER |= {"entity_name", "minibatch_size"}
 
 
 def refuse_other_config(saved: dict, current: dict, folder: Path) -> None:

@@ -224,7 +224,7 @@ class TrainConfig(Section):
     resume_from_checkpoint: str | None = None
     """The checkpoint to go on from, or the folder whose newest one is taken; where it holds none yet,
     the run starts anew and says so. The number of prompts and the settings must be the same as before,
-    but for lengths, intervals and folders.
+    but for lengths, intervals, folders and minibatch_size.
     Default: null (trlX's)."""
 
     tracker: str | None = None
