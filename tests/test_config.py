@@ -28,6 +28,16 @@ def test_evolve_leaves_the_original_alone():
     assert changed.method.gen_kwargs["top_k"] == 0
 
 
+def test_the_course_s_own_field_is_in_a_file_only_where_it_is_set():
+    """So that trlX takes every file that does without it."""
+    plain, limited = default_ppo_config(), default_ppo_config().evolve(train=dict(max_grad_norm=2))
+    assert "max_grad_norm" not in plain.to_dict()["train"]
+    assert limited.to_dict()["train"]["max_grad_norm"] == 2
+    assert TRLConfig.from_dict(limited.to_dict()) == limited != plain
+    assert limited.evolve(train=dict(max_grad_norm=None)) == plain
+    check(limited)
+
+
 def test_update_takes_dotted_names():
     config = TRLConfig.update(
         default_ppo_config(), {"method.gamma": 0.9, "train.seed": 5, "method.gen_kwargs.top_k": 3}
@@ -63,6 +73,9 @@ def test_unknown_keys_are_named_with_the_nearest(changes, message):
         ({"optimizer": {"kwargs": {"lr": "3e-5"}}}, "write 3.0e-5"),
         ({"train": {"batch_size": 0}}, "train.batch_size is 0"),
         ({"train": {"minibatch_size": 5}}, "must divide"),
+        ({"train": {"max_grad_norm": 0}}, "train.max_grad_norm is 0: expected a number above 0"),
+        ({"train": {"max_grad_norm": float("nan")}}, "expected a number above 0"),
+        ({"train": {"max_grad_norm": "1"}}, "train.max_grad_norm is '1': expected a number"),
         ({"train": {"trainer": "AccelerateILQLTrainer"}}, "trlX (github.com/CarperAI/trlx) offers more"),
         ({"model": {"model_arch_type": "seq2seq"}}, "trlX (github.com/CarperAI/trlx) offers more"),
         ({"tokenizer": {"padding_side": "right"}}, "only 'left' works here"),

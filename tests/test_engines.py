@@ -7,7 +7,7 @@ import torch
 from ppo_run import MODEL, PROMPTS, count_the, engine_train, small_config, small_run, without_times
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
-from helpers.ppo.config import SchedulerConfig
+from helpers.ppo.config import OptimizerConfig, SchedulerConfig
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -250,6 +250,33 @@ def test_the_learning_rate_is_that_of_the_step(tmp_path):
     config.scheduler = SchedulerConfig(**warm_up)
     history = engine_train()(reward_fn=count_the, prompts=PROMPTS, config=config).history
     assert [row["lr"] for row in history.updates[:3]] == pytest.approx([1e-4, 3.25e-4, 5.5e-4])
+
+
+def test_the_gradient_s_length_is_reported_and_limited_where_asked(tmp_path):
+    """One step of plain gradient descent is the learning rate times the gradient: the weights show its length."""
+
+    class Before:
+        def start(self, trainer):
+            self.weights = {name: p.detach().clone() for name, p in trainer.policy.trainable().items()}
+
+        def progress(self, trainer): ...
+
+        def end(self, trainer): ...
+
+    def one_step(limit) -> tuple[float, float]:
+        config = small_config(tmp_path, train=dict(total_steps=1, max_grad_norm=limit))
+        config.optimizer, before = OptimizerConfig("sgd", dict(lr=1e-2)), Before()
+        trainer = engine_train()(
+            reward_fn=count_the, prompts=PROMPTS, eval_prompts=PROMPTS, config=config, listeners=[before]
+        )
+        moved = [p.detach() - before.weights[name] for name, p in trainer.policy.trainable().items()]
+        return trainer.history.updates[0]["grad_norm"], torch.cat([x.flatten() for x in moved]).norm() / 1e-2
+
+    length, step = one_step(None)
+    assert length > 0.1 and step == pytest.approx(length, rel=1e-3)
+    for limit, expected in [(length / 3, length / 3), (length * 3, length)]:
+        reported, step = one_step(limit)
+        assert reported == pytest.approx(length, rel=1e-5) and step == pytest.approx(expected, rel=1e-3)
 
 
 def test_prompts_of_several_lengths_and_a_chunk_that_does_not_divide_the_round(tmp_path):

@@ -101,6 +101,12 @@ def test_a_metric_that_is_no_number_is_no_divergence():
     assert lines_that_look(history) == []
 
 
+def test_a_gradient_too_large_for_float16_is_no_divergence():
+    history = healthy()
+    history.updates[0]["grad_norm"] = float("inf")
+    assert lines_that_look(history) == []
+
+
 def test_what_cannot_be_judged_is_said():
     history = healthy()
     history.updates.clear()

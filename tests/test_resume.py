@@ -62,8 +62,17 @@ def test_resuming_with_another_configuration_is_refused(tmp_path):
     resume = {"resume_from_checkpoint": str(tmp_path)}
     with pytest.raises(CourseError, match="method.gamma .was 1, is 0.5."):
         small_run(tmp_path, changes={"method": {"gamma": 0.5}, "train": resume})
+    with pytest.raises(CourseError, match="train.max_grad_norm .was None, is 2"):
+        small_run(tmp_path, changes={"train": resume | {"max_grad_norm": 2}})
     with pytest.raises(CourseError, match="made with 5 prompts, this run has 4"):
         small_run(tmp_path, prompts=PROMPTS[:4], changes={"train": resume})
+
+
+def test_resuming_without_a_limit_that_was_set_is_refused(tmp_path):
+    """A field that only some configurations have counts as the others do."""
+    small_run(tmp_path, changes={"train": {"max_grad_norm": 2}})
+    with pytest.raises(CourseError, match="train.max_grad_norm .was 2, is None"):
+        small_run(tmp_path, changes={"train": {"resume_from_checkpoint": str(tmp_path)}})
 
 
 def test_minutes_that_are_up_end_the_run_after_a_round(tmp_path):

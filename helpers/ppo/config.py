@@ -1,7 +1,8 @@
 """The configuration of a run: trlX's names, trlX's YAML, and errors that name the key. fields.py says what each field does.
 
-A file that trlX wrote loads here, and the other way round. Two things differ on purpose: `tracker` is None by default
-(trlX asks for a wandb login), and an unknown key is an error that suggests the nearest known one.
+A file that trlX wrote loads here, and the other way round. Three things differ on purpose: `tracker` is None by default
+(trlX asks for a wandb login), an unknown key is an error that suggests the nearest known one, and `max_grad_norm` is the course's:
+no file and no dictionary has it unless it is set.
 """
 
 import json
@@ -97,8 +98,11 @@ class TRLConfig:
         return TRLConfig.from_dict(merge(self.to_dict(), changes))
 
     def to_dict(self) -> dict[str, dict]:
-        """A copy as nested dictionaries: {"method": {"gamma": 1, ...}, ...}."""
-        return {name: asdict(getattr(self, name)) for name in SECTIONS}
+        """A copy as nested dictionaries: {"method": {"gamma": 1, ...}, ...}, which trlX takes too if `max_grad_norm` is not set."""
+        parts = {name: asdict(getattr(self, name)) for name in SECTIONS}
+        if self.train.max_grad_norm is None:
+            del parts["train"]["max_grad_norm"]
+        return parts
 
     def __str__(self) -> str:
         return json.dumps(self.to_dict(), indent=4)
@@ -233,6 +237,12 @@ def check(config: TRLConfig) -> None:
             f"train.tracker={config.train.tracker!r:.60} is ignored: this engine keeps its numbers in trainer.history",
             stacklevel=3,
         )
+    if (longest := config.train.max_grad_norm) is not None:
+        check_number("train.max_grad_norm", longest)
+        if not longest > 0:
+            raise CourseError(
+                f"train.max_grad_norm is {longest}: expected a number above 0, or null for no limit"
+            )
     check_peft_config(config.model.peft_config)
     check_gen_kwargs(config.method.gen_kwargs, "method.gen_kwargs")
     if config.method.gen_experience_kwargs:

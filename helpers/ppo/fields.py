@@ -252,6 +252,15 @@ class TrainConfig(Section):
     when memory runs out (this engine then halves it by itself and says so).
     Unit: rollouts. Default: null (trlX's)."""
 
+    max_grad_norm: float | None = None
+    """The longest gradient that a step may take: a longer one is scaled down to this length, all weights
+    alike (Pascanu et al. 2012, https://arxiv.org/abs/1211.5063, section 3.2); null scales none. The
+    history has each step's length before that, grad_norm. Set it to a few times the usual length where
+    single steps throw a run off. Adam divides by the usual size anyway, so a limit below it that shortens
+    all steps alike hardly makes them smaller: lower lr for that. A file that sets it is not one for the
+    real trlX by itself; through the course both engines take it.
+    Unit: the gradient's own, as a Euclidean length. Default: null (the course's; trlX has none)."""
+
 
 @dataclass
 class PPOConfig(Section):

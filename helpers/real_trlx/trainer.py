@@ -59,6 +59,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         stop_sequences: list[str],
         listeners: Sequence,
         minutes: float | None,
+        max_grad_norm: float | None,
     ):
         self.iter_count = self.resumed_at = self.micro_batches = 0
         self.learning = False
@@ -68,6 +69,9 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
             super().__init__(config, reward_fn=self.judge, stop_sequences=stop_sequences)
         sharding.gather(self.blocks)  # trlX has moved the model to its device, which takes them apart
         config.train.trainer_kwargs = {}  # read by now, and nothing that a checkpoint could hold
+        config.train.max_grad_norm = (
+            max_grad_norm  # which trlX's own class would refuse, and a checkpoint holds
+        )
         processes.join(self.accelerator)
         self.opt.step = partial(self.step_together, self.opt.step)
         self.scheduler.split_batches = True  # it counts optimizer steps, however many processes take them
@@ -359,6 +363,9 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
             processes.add_up([gradient for gradient in gradients if not sharding.is_split(gradient)])
             for gradient in gradients:
                 gradient /= processes.count()
+            self.accelerator.unscale_gradients()
+            learning = self.policy.trainable().values()
+            self.grad_norm = sharding.clip_gradients(learning, self.config.train.max_grad_norm)
             step()
 
     def record(self, stats: dict) -> None:
@@ -380,7 +387,8 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
             share = self.num_mb / max(1, self.micro_batches)
             sums = processes.total({name: share * stats[theirs] for name, theirs in names.items()})
             means = {name: value / processes.count() for name, value in sums.items()}
-            self.history.updates.append({"step": self.step, **means, "lr": self.lr})
+            row = {"step": self.step, **means, "grad_norm": self.grad_norm, "lr": self.lr}
+            self.history.updates.append(row)
             self.micro_batches = 0
             self.tell("progress")
         if "reward/mean" in stats:

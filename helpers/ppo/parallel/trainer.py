@@ -91,8 +91,10 @@ class ParallelPPOTrainer(PPOTrainer):
         with sharding.in_shards(self.blocks):
             learning = self.policy.trainable().values()
             processes.add_up([p.grad for p in learning if p.grad is not None and not sharding.is_split(p)])
+            self.accelerator.unscale_gradients()  # in float16 they are scaled up, lest small ones vanish
+            norm = sharding.clip_gradients(learning, self.config.train.max_grad_norm)
             self.optimizer.step()
-        return self.step_done(totals, tokens)
+        return self.step_done(totals, tokens, norm)
 
     def gradients(
         self, batch: Rollouts, advantages: Tensor, returns: Tensor, tokens: Tensor, rows: int
