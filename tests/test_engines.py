@@ -279,6 +279,18 @@ def test_the_gradient_s_length_is_reported_and_limited_where_asked(tmp_path):
         assert reported == pytest.approx(length, rel=1e-5) and step == pytest.approx(expected, rel=1e-3)
 
 
+def test_explained_variance_is_in_each_round(tmp_path):
+    """The first value head knows nothing; one that has learned from many rounds knows a little."""
+    once = {"prompts": ["The film"], "eval_prompts": ["The film"]}
+    changes = {"train": {"total_steps": 40}, "optimizer": {"kwargs": {"lr": 3e-3}}}
+    changes["method"] = {"init_kl_coef": 0.0, "num_rollouts": 32}
+    changes["model"] = {"num_layers_unfrozen": 0}  # the texts stay what they are
+    rounds = small_run(tmp_path, changes=changes, **once).history.rounds
+    explained = [row["explained_variance"] for row in rounds]
+    assert len(explained) == 5 and max(explained) <= 1
+    assert explained[-1] > explained[0] + 0.1
+
+
 def test_prompts_of_several_lengths_and_a_chunk_that_does_not_divide_the_round(tmp_path):
     changes = {"method": {"num_rollouts": 12, "chunk_size": 5}, "train": {"total_steps": 4}}
     trainer = small_run(tmp_path, changes=changes)

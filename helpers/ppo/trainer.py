@@ -100,6 +100,8 @@ class PPOTrainer(Run):
         advantages, returns = loss.advantages_and_returns(
             rewards, rollouts.values, rollouts.mask, method.gamma, method.lam
         )
+        explained = loss.explained_variance(rollouts.values, returns, rollouts.mask)
+        self.history.rounds[-1]["explained_variance"] = explained
 
         # Stage 5: move policy and value head
         for _ in range(method.ppo_epochs):

@@ -170,9 +170,13 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
                 "stop_sequences cut everything? gen_kwargs=dict(min_new_tokens=1) forbids an early end."
             )
         scores = torch.tensor(self.scores)
-        self.history.rounds.append(
-            round_row(self.step, scores, kl, self.kl_coef, lengths, self.outputs, self.seconds)
+        row = round_row(self.step, scores, kl, self.kl_coef, lengths, self.outputs, self.seconds)
+        values, returns = (
+            torch.cat(parts)
+            for parts in zip(*processes.gather(self.values_and_returns), strict=True)  # each has its own
         )
+        row["explained_variance"] = loss.explained_variance(values, returns, torch.ones_like(values))
+        self.history.rounds.append(row)
         self.tell("progress")
 
     def loss(self, batch: PPORLBatch) -> tuple[Tensor, dict]:
@@ -355,6 +359,17 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
             kl.append((logprobs - reference[start : start + len(logprobs)]).sum())
             lengths.append(len(logprobs))
         return torch.stack(kl), torch.tensor(lengths)
+
+    def values_and_returns(self) -> tuple[Tensor, Tensor]:
+        """The values and the returns (n,) of the n response tokens in the store, as trlX's update will have them."""
+        method, values, returns = self.config.method, [], []
+        for rollout in self.store.history:
+            rewards, foreseen = rollout.rewards[None], rollout.values[None]
+            each = torch.ones_like(foreseen)
+            found = loss.advantages_and_returns(rewards, foreseen, each, method.gamma, method.lam)[1]
+            values.append(rollout.values)
+            returns.append(found[0])
+        return torch.cat(values), torch.cat(returns)
 
     def step_together(self, step: Callable[[], None]) -> None:
         """Take an optimizer step on the mean of the processes' gradients, as DistributedDataParallel has it."""
