@@ -111,6 +111,35 @@ def test_a_tracker_is_ignored_and_said_to_be():
         check(default_ppo_config().evolve(train=dict(tracker="wandb")))
 
 
+# each name in transformers' GenerationConfig with a value that makes it act, or with one that does not
+CHANGING = dict(top_k=1, top_p=0.9, min_p=0.1, top_h=0.4, typical_p=0.5, epsilon_cutoff=1e-3, eta_cutoff=1e-3)
+CHANGING |= dict(repetition_penalty=1.2, no_repeat_ngram_size=1, bad_words_ids=[[5]], suppress_tokens=[5])
+CHANGING |= dict(min_new_tokens=1, min_length=5, do_sample=False, num_beams=2, penalty_alpha=0.6)
+CHANGING |= dict(force_words_ids=[[5]], forced_eos_token_id=5, begin_suppress_tokens=[5], guidance_scale=2.0)
+CHANGING |= dict(sequence_bias=[[[5], 1.0]], exponential_decay_length_penalty=[5, 1.1], dola_layers="low")
+IDLE = dict(top_k=0, top_p=1.0, typical_p=1.0, epsilon_cutoff=0.0, repetition_penalty=1.0, min_p=None)
+IDLE |= dict(no_repeat_ngram_size=0, bad_words_ids=None, suppress_tokens=[], min_new_tokens=0, num_beams=1)
+IDLE |= dict(do_sample=True, temperature=0.7, max_length=99, use_cache=False, eos_token_id=[5, 6])
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_what_changes_the_sampled_distribution_is_warned_of(name):
+    value = CHANGING[name]
+    config = default_ppo_config()
+    config.method.gen_experience_kwargs = {"max_new_tokens": 8, name: value}
+    with pytest.warns(UserWarning, match=f"method.gen_experience_kwargs has {name}=") as told:
+        check(config)
+    assert len(told) == 1 and "not the policy's" in str(told[0].message)
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_what_leaves_the_distribution_alone_is_not_warned_of(name, recwarn):
+    config = default_ppo_config()
+    config.method.gen_experience_kwargs = {"max_new_tokens": 8, name: IDLE[name]}
+    check(config)
+    assert not recwarn.list
+
+
 def test_a_cut_distribution_is_warned_of():
     with pytest.warns(UserWarning, match="top_k=0 and top_p=1.0"):
         check(default_ppo_config().evolve(method=dict(gen_kwargs=dict(top_p=0.9))))

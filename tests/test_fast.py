@@ -144,6 +144,17 @@ def test_a_setting_that_only_transformers_knows_is_sampled_by_it(tmp_path):
     assert close(rollouts.logprobs, again[0])
 
 
+def test_transformers_cuts_no_more_than_it_is_told(tmp_path):
+    """Its own default is to draw from the 50 likeliest tokens; a table of settings without top_k means all of them."""
+    given = {"max_new_tokens": 8, "use_cache": True, "temperature": 20.0}
+    changes = {"train": {"total_steps": 1}, "method": {"gen_experience_kwargs": given}}
+    trainer = small_run(tmp_path, changes=changes)
+    rollouts, _ = trainer.sampler.rollouts(trainer.prompts, [0] * 16)
+    with torch.no_grad():
+        likeliest = trainer.model(rollouts.query[:1]).logits[0, -1].topk(50).indices
+    assert not torch.isin(rollouts.response[:, 0], likeliest).all()
+
+
 def test_a_llama_is_trained_the_fast_way_too(tmp_path, trainers):
     """Rotary positions, other names for the blocks, an output layer tied to the embeddings."""
     torch.manual_seed(0)

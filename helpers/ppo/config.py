@@ -294,15 +294,41 @@ def check_gen_kwargs(gen_kwargs: dict, where: str) -> None:
     tokens = gen_kwargs.get("max_new_tokens")
     if not isinstance(tokens, int) or tokens < 1:
         raise CourseError(f"{where}.max_new_tokens is {tokens!r:.60}: expected a whole number of at least 1")
-    if gen_kwargs.get("top_k") or gen_kwargs.get("top_p", 1.0) not in (None, 1.0):
+    if changing := what_changes_sampling(gen_kwargs):
         warnings.warn(
-            f"{where} cuts the distribution (top_k, top_p), but log-probabilities and KL are those of the whole one: "
-            "KL comes out too low, even negative. Set top_k=0 and top_p=1.0 to train.",
+            f"{where} has {', '.join(changing)}: samples are then not the policy's as it is scored, and the reported KL and ratio are "
+            "wrong, by no means always negative (with top_k=4 a KL of 5.0 was reported where 6.3 was true). Train with max_new_tokens "
+            "and temperature alone, top_k=0 and top_p=1.0.",
             stacklevel=3,
         )
     temperature = gen_kwargs.get("temperature", 1.0)
     if temperature is not None and not temperature > 0:
         raise CourseError(f"{where}.temperature is {temperature!r:.60}: expected a number above 0")
+
+
+# the settings of transformers' generate that leave alone how likely each token is: how long, at what temperature, how fast,
+# and what comes back
+HARMLESS = set(
+    """max_new_tokens max_length max_time stop_strings temperature eos_token_id pad_token_id bos_token_id
+    decoder_start_token_id use_cache cache_implementation cache_config max_cache_len compile_config disable_compile
+    prefill_chunk_size continuous_batching_config low_memory num_return_sequences output_attentions
+    output_hidden_states output_scores output_logits return_dict_in_generate renormalize_logits
+    remove_invalid_values early_stopping length_penalty use_mtp is_assistant num_assistant_tokens
+    num_assistant_tokens_schedule assistant_confidence_threshold assistant_early_exit assistant_lookbehind
+    target_lookbehind prompt_lookup_num_tokens max_matching_ngram_size speculation_type transformers_version""".split()
+)
+# what the others are where they do nothing, if that is not 0, nothing or false
+IDLE = dict.fromkeys("top_p top_h typical_p repetition_penalty encoder_repetition_penalty".split(), 1)
+IDLE |= dict.fromkeys("guidance_scale num_beams num_beam_groups".split(), 1) | {"do_sample": True}
+
+
+def what_changes_sampling(gen_kwargs: dict) -> list[str]:
+    """The settings, as "top_k=4", by which samples follow another distribution than the policy's softmax at the temperature."""
+    return [
+        f"{name}={value!r:.40}"
+        for name, value in gen_kwargs.items()
+        if name not in HARMLESS and value is not None and value != IDLE.get(name, 0) and value not in ([], {})
+    ]
 
 
 # peft knows more, some of which imports a Python module by name (megatron_core) or opens a file (corda_config)

@@ -365,9 +365,10 @@ class PPOConfig(Section):
     gen_kwargs: dict[str, Any]
     """How texts are sampled, as transformers' generate has it; an unknown key is an error.
     max_new_tokens is the length of a continuation: raise it when texts end in mid-sentence.
-    top_k 0 and top_p 1.0 cut nothing. PPO needs samples of the policy as it is: where they cut words
-    away, log-probabilities and KL are still those of the uncut policy, and KL comes out too low, even
-    negative.
+    top_k 0 and top_p 1.0 cut nothing. PPO needs samples of the policy as it is: where these or others
+    (min_p, repetition_penalty, min_new_tokens, num_beams) change which words are drawn, log-probabilities
+    are still those of the unchanged policy, and KL and ratio come out wrong, with a warning. With top_k 4
+    a KL of 5.0 was reported where 6.3 was true: a wrong KL need not be negative.
     temperature divides the logits. This engine takes log-probabilities and KL at that temperature too;
     the real trlX takes them at 1, of another distribution than it samples from.
     do_sample false always takes the likeliest word: there is nothing to compare, and nothing to learn.

@@ -75,7 +75,8 @@ class Sampler:
         self.policy, self.tokenizer, self.reward_fn = policy, tokenizer, reward_fn
         self.stop_sequences, self.device = stop_sequences, device
         self.seconds = {"sample": 0.0, "score": 0.0, "forward": 0.0}
-        fixed = dict(do_sample=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+        fixed = dict(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+        fixed |= dict(do_sample=True, top_k=0)  # transformers' own top_k is 50
         self.eval_kwargs = {**fixed, **config.method.gen_kwargs}
         self.gen_kwargs = {**fixed, **(config.method.gen_experience_kwargs or config.method.gen_kwargs)}
         self.temperature = temperature_of(self.gen_kwargs)
