@@ -226,8 +226,26 @@ def test_draws_are_in_proportion():
 
 def test_the_ends_of_the_unit_interval_draw_what_has_weight():
     weights = torch.tensor([[0.0, 1.0, 2.0, 0.0], [0.0, 0.1, 0.3, 0.0]]) / 3
-    for uniform, expected in [(0.0, 1), (1 - 2**-24, 2)]:
+    for uniform, expected in [(0.0, 1), (1 - 2**-24, 2), (1.0, 2)]:
         assert sampling.draw(weights, torch.full((2,), uniform)).tolist() == [expected, expected]
+
+
+@pytest.mark.parametrize("weight", [0.0, float("nan")])
+def test_weights_from_which_nothing_can_be_drawn_give_no_token_outside_the_vocabulary(weight):
+    """As a run that has diverged has them: the verdict then says so, and no index error comes before it."""
+    index = sampling.draw(torch.full((3, 5), weight), torch.tensor([0.0, 0.5, 1 - 2**-24]))
+    assert ((index >= 0) & (index < 5)).all()
+
+
+@pytest.mark.parametrize("sample", [True, False])
+def test_an_end_that_is_certain_and_forbidden_leaves_the_others(sample):
+    """In float32 no other token has a probability above 0, and yet one of them is the likeliest."""
+    logits = torch.tensor([[300.0, -50, 0, -50]])
+    probabilities = logits.softmax(-1)
+    assert probabilities[0].tolist() == [1, 0, 0, 0]
+    given = settings(min_new_tokens=2, do_sample=sample)
+    for uniform in (0.1, 0.5, 1 - 2**-24):
+        assert sampling.choose(probabilities, logits, given, torch.tensor([uniform]), t=0).item() == 2
 
 
 def settings(**changes) -> dict:
@@ -279,8 +297,8 @@ def test_a_distribution_cut_to_its_likeliest_token_is_greedy(cut):
 def test_no_end_before_min_new_tokens_and_nothing_after_the_end():
     probabilities = torch.zeros(1, 5)
     probabilities[0, EOS], probabilities[0, 3] = 0.99, 0.01
-    early = sampling.choose(probabilities, settings(min_new_tokens=2), torch.tensor([0.5]), t=1)
-    late = sampling.choose(probabilities, settings(min_new_tokens=2), torch.tensor([0.5]), t=2)
+    arguments = (probabilities, probabilities.log(), settings(min_new_tokens=2), torch.tensor([0.5]))
+    early, late = (sampling.choose(*arguments, t=t) for t in (1, 2))
     assert (early.item(), late.item()) == (3, EOS)
     model = tiny_model()
     model.get_output_embeddings().weight.data[EOS] = 100 * model.transformer.wte.weight.data.mean(0)

@@ -66,8 +66,9 @@ def sample(
             ).last_hidden_state[:, -1]
             # choose each response's next token; one that has ended gets padding
             logits = head.all_logits(hidden, weight)
-            probabilities = (logits if temperature == 1.0 else logits / temperature).softmax(-1)
-            tokens = choose(probabilities, settings, uniform[:, t], t).masked_fill(ended, pad_id)
+            logits = logits if temperature == 1.0 else logits / temperature
+            probabilities = logits.softmax(-1)
+            tokens = choose(probabilities, logits, settings, uniform[:, t], t).masked_fill(ended, pad_id)
             # keep the token's log-probability. Over 50,257 words torch's float32 softmax adds up to 1 only within 4e-6, which
             # every KL would contain: divide by the sum
             chosen = probabilities.gather(-1, tokens[:, None]).squeeze(-1) / probabilities.sum(-1)
