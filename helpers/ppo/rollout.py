@@ -35,10 +35,6 @@ class Rollouts:
         """The rollouts at `index`, in that order."""
         return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
-    def to(self, device: torch.device | str) -> "Rollouts":
-        """The rollouts on another device."""
-        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
-
     def total_scores(self) -> Tensor:
         """The reward of each sample (N,)."""
         return self.scores if self.scores.dim() == 1 else (self.scores * self.mask).sum(1)
