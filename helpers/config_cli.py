@@ -70,13 +70,18 @@ def from_here(path: Path) -> str:
 def explained(config: TRLConfig) -> str:
     """The whole configuration as YAML, with the words of fields.py above each key."""
     lines = []
-    for name, values in config.to_dict().items():
-        section = SECTIONS[name]
+    for name, section in SECTIONS.items():
         summary = section.__doc__.split("\n\n")[0]
         lines += ["", *comment(summary, ""), f"{name}:"]
-        for key, value in values.items():
-            lines += ["", *comment(WORDS[section.__name__][key], "  ")]
-            lines += [f"  {line}" for line in to_yaml({key: value})]
+        values = config.to_dict()[name]
+        for key, words in WORDS[section.__name__].items():
+            lines += ["", *comment(words, "  ")]
+            # the course's own field stands there as a comment, so that trlX takes the file
+            lines += (
+                [f"  {line}" for line in to_yaml({key: values[key]})]
+                if key in values
+                else [f"  # {key}: null"]
+            )
     return "\n".join(lines[1:]) + "\n"
 
 

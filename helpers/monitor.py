@@ -301,7 +301,8 @@ def draw_history(history: History, axes: Sequence[Axes]) -> None:
     kl.set_title("KL to the reference, nats a sample")
     kl.plot(column(rounds, "step"), drawn(rounds, "kl"), color=BLUE, label="rollouts")
     kl.plot(column(evals, "step"), drawn(evals, "kl"), "o--", color=ORANGE, label="held-out prompts")
-    losses.set_title("losses")
+    explained = [row["explained_variance"] for row in rounds if "explained_variance" in row]
+    losses.set_title(f"losses; explained variance {explained[-1]:.2f}" if explained else "losses")
     losses.plot(column(updates, "step"), drawn(updates, "policy_loss"), color=BLUE, label="policy")
     losses.plot(
         column(updates, "step"), drawn(updates, "value_loss"), color=GREEN, linestyle="--", label="value"

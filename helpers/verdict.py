@@ -40,13 +40,16 @@ def verdict(history: History) -> list[str]:
 
 
 def first_not_finite(history: History) -> tuple[int, str, float] | None:
-    """The step, name and value of the first number that is infinite or NaN; metrics are the reader's, and may be."""
+    """The step, name and value of the first number that is infinite or NaN. Two may be: metrics, which are the reader's, and
+    `grad_norm`, since in float16 a gradient may be too large, and its step is then left out."""
     rows = sorted(history.rounds + history.updates + history.evals, key=lambda row: row["step"])
     found = (
         (row["step"], name, value)
         for row in rows
         for name, value in row.items()
-        if isinstance(value, float) and not math.isfinite(value) and not name.startswith("metrics/")
+        if isinstance(value, float)
+        and not math.isfinite(value)
+        and not name.startswith(("metrics/", "grad_norm"))
     )
     return next(found, None)
 

@@ -7,7 +7,7 @@ import torch
 from ppo_run import MODEL, PROMPTS, count_the, engine_train, small_config, small_run, without_times
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
-from helpers.ppo.config import SchedulerConfig
+from helpers.ppo.config import OptimizerConfig, SchedulerConfig
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -50,6 +50,39 @@ def test_kl_is_0_before_the_first_update(tmp_path, unfrozen):
     )
     for rows in (trainer.history.rounds, trainer.history.evals):
         assert rows[0]["kl"] == pytest.approx(0, abs=1e-4)  # the rounding of some forty float32 tokens
+
+
+def test_evaluation_at_another_temperature_reports_its_own_kl(tmp_path):
+    """The KL of the distributions that it samples from, computed here text by text, by transformers alone."""
+    kinds = dict(
+        gen_kwargs=dict(temperature=1.5), gen_experience_kwargs=dict(max_new_tokens=8, temperature=0.5)
+    )
+    trainer = small_run(tmp_path, prompts=PROMPTS * 4, eval_prompts=PROMPTS * 4, changes={"method": kinds})
+    policy = trainer.policy
+    seen = []
+    plain = trainer.sampler.remember
+    trainer.sampler.remember = lambda *given: seen.append(given) or plain(*given)
+    reported = trainer.evaluate()["kl"]
+
+    def logprob(model, text, start, temperature):
+        with torch.no_grad():
+            logits = model(text[None]).logits[0, start - 1 : -1]
+        chosen = (logits / temperature).log_softmax(-1).gather(-1, text[start:, None])
+        return chosen.sum().item()
+
+    found = {1.5: [], 0.5: []}
+    for query, query_mask, response, mask, *_ in seen:
+        for row in range(len(query)):
+            prompt = query[row][query_mask[row].bool()]
+            text = torch.cat([prompt, response[row][mask[row].bool()]])
+            for temperature, kls in found.items():
+                models = (policy.base_model, policy.reference)
+                ours, reference = (logprob(model, text, len(prompt), temperature) for model in models)
+                kls.append(ours - reference)
+    kl, no_kl = (sum(kls) / len(kls) for kls in found.values())
+    assert len(found[1.5]) == 20 and kl > 0.1
+    assert reported == pytest.approx(kl, abs=1e-4)
+    assert abs(no_kl - kl) > 0.2 * kl  # what the rollouts' temperature would have given
 
 
 def test_a_continuation_ends_at_a_stop_sequence(tmp_path):
@@ -217,6 +250,45 @@ def test_the_learning_rate_is_that_of_the_step(tmp_path):
     config.scheduler = SchedulerConfig(**warm_up)
     history = engine_train()(reward_fn=count_the, prompts=PROMPTS, config=config).history
     assert [row["lr"] for row in history.updates[:3]] == pytest.approx([1e-4, 3.25e-4, 5.5e-4])
+
+
+def test_the_gradient_s_length_is_reported_and_limited_where_asked(tmp_path):
+    """One step of plain gradient descent is the learning rate times the gradient: the weights show its length."""
+
+    class Before:
+        def start(self, trainer):
+            self.weights = {name: p.detach().clone() for name, p in trainer.policy.trainable().items()}
+
+        def progress(self, trainer): ...
+
+        def end(self, trainer): ...
+
+    def one_step(limit) -> tuple[float, float]:
+        config = small_config(tmp_path, train=dict(total_steps=1, max_grad_norm=limit))
+        config.optimizer, before = OptimizerConfig("sgd", dict(lr=1e-2)), Before()
+        trainer = engine_train()(
+            reward_fn=count_the, prompts=PROMPTS, eval_prompts=PROMPTS, config=config, listeners=[before]
+        )
+        moved = [p.detach() - before.weights[name] for name, p in trainer.policy.trainable().items()]
+        return trainer.history.updates[0]["grad_norm"], torch.cat([x.flatten() for x in moved]).norm() / 1e-2
+
+    length, step = one_step(None)
+    assert length > 0.1 and step == pytest.approx(length, rel=1e-3)
+    for limit, expected in [(length / 3, length / 3), (length * 3, length)]:
+        reported, step = one_step(limit)
+        assert reported == pytest.approx(length, rel=1e-5) and step == pytest.approx(expected, rel=1e-3)
+
+
+def test_explained_variance_is_in_each_round(tmp_path):
+    """The first value head knows nothing; one that has learned from many rounds knows a little."""
+    once = {"prompts": ["The film"], "eval_prompts": ["The film"]}
+    changes = {"train": {"total_steps": 40}, "optimizer": {"kwargs": {"lr": 3e-3}}}
+    changes["method"] = {"init_kl_coef": 0.0, "num_rollouts": 32}
+    changes["model"] = {"num_layers_unfrozen": 0}  # the texts stay what they are
+    rounds = small_run(tmp_path, changes=changes, **once).history.rounds
+    explained = [row["explained_variance"] for row in rounds]
+    assert len(explained) == 5 and max(explained) <= 1
+    assert explained[-1] > explained[0] + 0.1
 
 
 def test_prompts_of_several_lengths_and_a_chunk_that_does_not_divide_the_round(tmp_path):

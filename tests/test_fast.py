@@ -2,14 +2,24 @@
 
 import pytest
 import torch
+from accelerate.utils import set_seed
 from ppo_run import MODEL, PROMPTS, count_the, small_config, small_run, without_times
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from helpers.errors import CourseError
 from helpers.ppo import loss, sampling
 from helpers.ppo.fast import generate, head
 from helpers.ppo.fast.rollout import FastRollouts
 from helpers.ppo.fast.trainer import FastPPOTrainer
+from helpers.ppo.fast.trunk import first_unfrozen
+from helpers.ppo.lora import add_lora
 from helpers.ppo.parallel.trainer import ParallelPPOTrainer, store_frozen_in
 from helpers.ppo.policy import hidden_states
 from helpers.ppo.rollout import Rollouts
@@ -53,7 +63,9 @@ def test_a_whole_run_is_the_same(trainers):
 
 @pytest.mark.parametrize("unfrozen", [1, 4, 0, -1])
 def test_a_whole_run_is_the_same_however_much_learns(tmp_path, unfrozen):
-    changes = {"model": {"num_layers_unfrozen": unfrozen}, "train": {"total_steps": 4, "minibatch_size": 4}}
+    """By plain gradient descent, whose steps show whether a gradient was shortened."""
+    train = {"total_steps": 4, "minibatch_size": 4, "max_grad_norm": 0.5}
+    changes = {"model": {"num_layers_unfrozen": unfrozen}, "train": train, "optimizer": {"name": "sgd"}}
     plain, fast = (
         small_run(tmp_path / kind.__name__, trainer_class=kind, changes=changes)
         for kind in (PPOTrainer, FastPPOTrainer)
@@ -97,8 +109,7 @@ def test_gradients_are_the_same(learned):
         assert close(fast[name], gradient), name
 
 
-def test_evaluation_at_another_temperature_is_looked_at_again(tmp_path):
-    """Log-probabilities are those at the temperature of the rollouts, also where evaluation samples at another."""
+def test_a_whole_run_is_the_same_where_evaluation_samples_at_another_temperature(tmp_path):
     changes = {
         "method": {"gen_experience_kwargs": dict(max_new_tokens=8, temperature=0.7)},
         "train": {"total_steps": 4},
@@ -133,6 +144,17 @@ def test_a_setting_that_only_transformers_knows_is_sampled_by_it(tmp_path):
     assert close(rollouts.logprobs, again[0])
 
 
+def test_transformers_cuts_no_more_than_it_is_told(tmp_path):
+    """Its own default is to draw from the 50 likeliest tokens; a table of settings without top_k means all of them."""
+    given = {"max_new_tokens": 8, "use_cache": True, "temperature": 20.0}
+    changes = {"train": {"total_steps": 1}, "method": {"gen_experience_kwargs": given}}
+    trainer = small_run(tmp_path, changes=changes)
+    rollouts, _ = trainer.sampler.rollouts(trainer.prompts, [0] * 16)
+    with torch.no_grad():
+        likeliest = trainer.model(rollouts.query[:1]).logits[0, -1].topk(50).indices
+    assert not torch.isin(rollouts.response[:, 0], likeliest).all()
+
+
 def test_a_llama_is_trained_the_fast_way_too(tmp_path, trainers):
     """Rotary positions, other names for the blocks, an output layer tied to the embeddings."""
     torch.manual_seed(0)
@@ -158,6 +180,18 @@ def test_an_output_layer_that_learns_is_left_to_the_plain_way(tmp_path):
         small_config(tmp_path, model=dict(model_path=str(tmp_path / "untied"))), count_the, PROMPTS, PROMPTS
     )
     assert type(trainer.collect()) is Rollouts
+
+
+@pytest.mark.parametrize("more", ["LoRA", "a bias"])
+def test_an_output_layer_that_is_more_than_its_weights_is_left_to_the_plain_way(tmp_path, more):
+    model = tiny_model().requires_grad_(False)
+    model.transformer.h[1].requires_grad_(True)
+    assert first_unfrozen(model) == 1
+    if more == "LoRA":
+        add_lora(model, dict(peft_type="LORA", r=2, target_modules=["lm_head", "c_attn"]))
+    else:
+        model.lm_head.bias = torch.nn.Parameter(torch.zeros(model.config.vocab_size), requires_grad=False)
+    assert first_unfrozen(model) is None
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -192,8 +226,26 @@ def test_draws_are_in_proportion():
 
 def test_the_ends_of_the_unit_interval_draw_what_has_weight():
     weights = torch.tensor([[0.0, 1.0, 2.0, 0.0], [0.0, 0.1, 0.3, 0.0]]) / 3
-    for uniform, expected in [(0.0, 1), (1 - 2**-24, 2)]:
+    for uniform, expected in [(0.0, 1), (1 - 2**-24, 2), (1.0, 2)]:
         assert sampling.draw(weights, torch.full((2,), uniform)).tolist() == [expected, expected]
+
+
+@pytest.mark.parametrize("weight", [0.0, float("nan")])
+def test_weights_from_which_nothing_can_be_drawn_give_no_token_outside_the_vocabulary(weight):
+    """As a run that has diverged has them: the verdict then says so, and no index error comes before it."""
+    index = sampling.draw(torch.full((3, 5), weight), torch.tensor([0.0, 0.5, 1 - 2**-24]))
+    assert ((index >= 0) & (index < 5)).all()
+
+
+@pytest.mark.parametrize("sample", [True, False])
+def test_an_end_that_is_certain_and_forbidden_leaves_the_others(sample):
+    """In float32 no other token has a probability above 0, and yet one of them is the likeliest."""
+    logits = torch.tensor([[300.0, -50, 0, -50]])
+    probabilities = logits.softmax(-1)
+    assert probabilities[0].tolist() == [1, 0, 0, 0]
+    given = settings(min_new_tokens=2, do_sample=sample)
+    for uniform in (0.1, 0.5, 1 - 2**-24):
+        assert sampling.choose(probabilities, logits, given, torch.tensor([uniform]), t=0).item() == 2
 
 
 def settings(**changes) -> dict:
@@ -245,8 +297,8 @@ def test_a_distribution_cut_to_its_likeliest_token_is_greedy(cut):
 def test_no_end_before_min_new_tokens_and_nothing_after_the_end():
     probabilities = torch.zeros(1, 5)
     probabilities[0, EOS], probabilities[0, 3] = 0.99, 0.01
-    early = sampling.choose(probabilities, settings(min_new_tokens=2), torch.tensor([0.5]), t=1)
-    late = sampling.choose(probabilities, settings(min_new_tokens=2), torch.tensor([0.5]), t=2)
+    arguments = (probabilities, probabilities.log(), settings(min_new_tokens=2), torch.tensor([0.5]))
+    early, late = (sampling.choose(*arguments, t=t) for t in (1, 2))
     assert (early.item(), late.item()) == (3, EOS)
     model = tiny_model()
     model.get_output_embeddings().weight.data[EOS] = 100 * model.transformer.wte.weight.data.mean(0)
@@ -277,6 +329,53 @@ def test_bfloat16_keeps_the_invariants(tmp_path, monkeypatch):
             assert torch.equal(saved(ids).logits, trainer.model(ids).logits)
 
 
+@pytest.fixture(scope="module")
+def low_logits(tmp_path_factory):
+    """The embedded model with all logits 100 lower, which changes no probability: about where GPT-2 has its own."""
+    folder = tmp_path_factory.mktemp("low")
+    model = tiny_model()
+    with torch.no_grad():
+        model.transformer.ln_f.weight[0], model.transformer.ln_f.bias[0] = 0, 100
+        model.lm_head.weight[:, 0] = -1
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(MODEL).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", [ParallelPPOTrainer, FastPPOTrainer])
+def test_logits_are_float32_in_half_precision(tmp_path, monkeypatch, low_logits, kind):
+    """At -100 bfloat16 has steps of 0.5. The states may be rounded; what is made of them is not."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    prompts = [*PROMPTS, "The film was" + " very" * 9 + " good"]  # padding of several widths
+    config = small_config(
+        tmp_path, model=dict(model_path=str(low_logits)), train=dict(minibatch_size=4, total_steps=1)
+    )
+    set_seed(0)
+    trainer = kind(config, count_the, prompts, prompts)
+    weight = trainer.model.get_output_embeddings().weight.double()
+
+    def exactly(states, tokens):
+        logits = states.double() @ weight.T
+        assert logits.mean() < -90
+        return logits.log_softmax(-1).gather(-1, tokens[..., None]).squeeze(-1)
+
+    rollouts = trainer.collect()
+    sampled, mask = getattr(trainer.sampler, "sampled", None), rollouts.mask.bool()
+    if sampled:
+        ended = (sampled.tokens == trainer.tokenizer.eos_token_id).cumsum(1) > 0
+        errors = sampled.logprobs - exactly(sampled.hidden, sampled.tokens)
+        assert errors[~ended].abs().max() < 1e-4
+    seen = []
+    hook = trainer.policy.v_head.register_forward_pre_hook(lambda head, given: seen.append(given[0]))
+    with torch.no_grad():
+        found, _, _ = trainer.forward_pass(rollouts)
+    hook.remove()
+    states = seen[0] if seen[0].dim() == 2 else seen[0][mask]
+    assert (found[mask] - exactly(states, rollouts.response[mask])).abs().max() < 1e-4
+    trainer.update(rollouts)
+    assert trainer.history.updates[0]["ratio"] == pytest.approx(1, abs=1e-3)
+
+
 def test_bfloat16_is_near_float32(learned):
     """The stated error: log-probabilities of a token within 0.1 nats, a sample's KL within 0.2."""
     trainer, rollouts = learned
@@ -285,7 +384,7 @@ def test_bfloat16_is_near_float32(learned):
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         trunk = trainer.sampler.run_trunk(*arguments)
         looked = [
-            trainer.sampler.top_forward_pass(top, trunk, *arguments[1:])[0]
+            trainer.sampler.top_forward_pass(top, trunk, *arguments[1:], 0.8)[0]
             for top in (trainer.sampler.top, trainer.sampler.reference_top)
         ]
     assert trunk.dtype == torch.bfloat16 and looked[0].dtype == torch.float32
@@ -318,5 +417,5 @@ def test_log_probabilities_kept_from_sampling_are_exact_at_a_large_vocabulary():
 def test_logits_in_parts_are_the_layers():
     torch.manual_seed(0)
     hidden = torch.randn(5, 16)
-    for layer in (torch.nn.Linear(16, 2 * head.ROWS + 7, bias=False), torch.nn.Linear(16, head.ROWS + 1)):
-        assert torch.allclose(head.all_logits(hidden, layer), layer(hidden), atol=1e-6)
+    layer = torch.nn.Linear(16, 2 * head.ROWS + 7, bias=False)
+    assert torch.allclose(head.all_logits(hidden, layer.weight), layer(hidden), atol=1e-6)

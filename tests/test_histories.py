@@ -58,7 +58,16 @@ def test_history_is_the_recorded_one(tmp_path, kind, seed):
     record = json.loads(RECORD.read_text())
     if canary() != record["canary"]:
         pytest.skip(f"recorded with {record['canary']}, here is {canary()}: they round otherwise")
-    assert history(kind, seed, tmp_path) == record[f"{kind}-{seed}"]
+    assert recorded_columns(history(kind, seed, tmp_path)) == record[f"{kind}-{seed}"]
+
+
+def recorded_columns(found: dict) -> dict:
+    """A history without the columns that came later."""
+    later = ("grad_norm", "explained_variance")
+    return {
+        kind: [{name: value for name, value in row.items() if name not in later} for row in rows]
+        for kind, rows in found.items()
+    }
 
 
 if __name__ == "__main__":

@@ -117,6 +117,18 @@ def test_the_value_step_is_clipped_around_the_old_value(value, expected):
     )
 
 
+def test_explained_variance_by_hand():
+    mask = torch.tensor([[1.0, 1, 1], [1, 0, 0]])
+    returns = torch.tensor([[1.0, 2, 3], [4, 99, 99]])  # variance 1.25
+    assert loss.explained_variance(returns, returns, mask) == 1
+    assert loss.explained_variance(returns * 0 + 7, returns, mask) == 0
+    assert loss.explained_variance(-returns, returns, mask) == -3
+    # errors 0, 0, 0, 1: their variance is 0.1875
+    values = torch.tensor([[1.0, 2, 3], [3, 0, 0]])
+    assert loss.explained_variance(values, returns, mask) == pytest.approx(1 - 0.1875 / 1.25)
+    assert math.isfinite(loss.explained_variance(values, returns * 0, mask))
+
+
 def test_padding_adds_no_loss():
     mask = torch.tensor([[1.0, 0]])
     wild = torch.tensor([[0.0, 50.0]])

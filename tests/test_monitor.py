@@ -75,7 +75,9 @@ def test_a_run_without_a_notebook_prints_a_bar_and_a_summary(tmp_path, capsys):
 def test_the_figure_shows_the_history(tmp_path):
     trainer = small_run(tmp_path)
     figure = monitor.plot_history(trainer.history)
-    reward = figure.axes[0]
+    reward, losses = figure.axes[0], figure.axes[2]
+    explained = trainer.history.rounds[-1]["explained_variance"]
+    assert losses.get_title() == f"losses; explained variance {explained:.2f}"
     assert reward.lines[0].get_ydata().tolist() == [row["reward"] for row in trainer.history.rounds]
     assert [text.get_text() for text in reward.get_legend().get_texts()] == ["rollouts", "held-out prompts"]
 
@@ -99,6 +101,12 @@ def test_a_run_that_diverged_is_never_called_healthy(kind, name, value):
 def test_a_metric_that_is_no_number_is_no_divergence():
     history = healthy()
     history.evals[1]["metrics/gold"] = float("nan")
+    assert lines_that_look(history) == []
+
+
+def test_a_gradient_too_large_for_float16_is_no_divergence():
+    history = healthy()
+    history.updates[0]["grad_norm"] = float("inf")
     assert lines_that_look(history) == []
 
 

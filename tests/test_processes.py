@@ -82,7 +82,7 @@ def assert_close(found: dict, expected: dict) -> None:
 GREEDY = dict(do_sample=False, min_new_tokens=8)
 # gradient accumulation; chunks and batches that do not come out even; everything that has a memory
 UNEVEN = dict(
-    train=dict(batch_size=6, minibatch_size=2, total_steps=12),
+    train=dict(batch_size=6, minibatch_size=2, total_steps=12, max_grad_norm=0.5),
     method=dict(num_rollouts=16, chunk_size=5, scale_reward="running", target=0.5, horizon=100),
     optimizer=dict(kwargs=dict(lr=2e-3)),
     scheduler=dict(kwargs=dict(T_max=24)),
@@ -99,7 +99,11 @@ RUNS = {
     "sharded, everything learns": (
         "builtin",
         ZERO2,
-        dict(model=dict(num_layers_unfrozen=-1), optimizer=dict(kwargs=dict(lr=0.03, eps=0.1))),
+        dict(
+            model=dict(num_layers_unfrozen=-1),
+            optimizer=dict(kwargs=dict(lr=0.03, eps=0.1)),
+            train=dict(max_grad_norm=1.0),
+        ),
     ),
     "whole rounds": ("trlx", TWO, WHOLE_ROUNDS),
     "whole rounds, sharded": ("trlx", ZERO2, WHOLE_ROUNDS),

@@ -62,8 +62,17 @@ def test_resuming_with_another_configuration_is_refused(tmp_path):
     resume = {"resume_from_checkpoint": str(tmp_path)}
     with pytest.raises(CourseError, match="method.gamma .was 1, is 0.5."):
         small_run(tmp_path, changes={"method": {"gamma": 0.5}, "train": resume})
+    with pytest.raises(CourseError, match="train.max_grad_norm .was None, is 2"):
+        small_run(tmp_path, changes={"train": resume | {"max_grad_norm": 2}})
     with pytest.raises(CourseError, match="made with 5 prompts, this run has 4"):
         small_run(tmp_path, prompts=PROMPTS[:4], changes={"train": resume})
+
+
+def test_resuming_without_a_limit_that_was_set_is_refused(tmp_path):
+    """A field that only some configurations have counts as the others do."""
+    small_run(tmp_path, changes={"train": {"max_grad_norm": 2}})
+    with pytest.raises(CourseError, match="train.max_grad_norm .was 2, is None"):
+        small_run(tmp_path, changes={"train": {"resume_from_checkpoint": str(tmp_path)}})
 
 
 def test_minutes_that_are_up_end_the_run_after_a_round(tmp_path):
@@ -97,6 +106,23 @@ def test_a_finished_run_can_be_extended(tmp_path):
     longer = small_run(tmp_path, changes={"method": scaled, "train": further})
     at_once = small_run(tmp_path / "at once", changes={"method": scaled, "train": {"total_steps": 12}})
     assert without_times(longer.history) == without_times(at_once.history)
+
+
+@pytest.mark.parametrize("before, after", [(None, 2), (2, 8)])
+def test_a_run_goes_on_with_smaller_or_larger_micro_batches(tmp_path, engine, before, after):
+    """As the message of a full memory says. Only rounding differs; trlX weighs micro-batches otherwise, and goes on too."""
+    small_run(tmp_path, changes={"train": {"minibatch_size": before}})
+    further = {"total_steps": 12, "resume_from_checkpoint": str(tmp_path), "minibatch_size": after}
+    longer = small_run(tmp_path, changes={"train": further})
+    whole = {"total_steps": 12, "minibatch_size": before}
+    at_once = small_run(tmp_path / "at once", changes={"train": whole})
+    found, expected = (without_times(trainer.history) for trainer in (longer, at_once))
+    assert found["updates"][:8] == expected["updates"][:8]
+    assert [row["step"] for row in found["updates"]] == list(range(1, 13))
+    if engine == "builtin":
+        for kind, rows in expected.items():
+            for ours, theirs in zip(found[kind], rows, strict=True):
+                assert ours == pytest.approx(theirs, abs=1e-4), kind
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):

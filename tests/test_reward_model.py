@@ -11,6 +11,7 @@ from helpers.errors import CourseError
 from helpers.feedback import reward_model
 from helpers.feedback.pairs import Pair
 from helpers.feedback.simulated import SimulatedRater
+from helpers.ppo.policy import freeze_below
 from helpers.rewards import score
 from helpers.tiny import TINY
 
@@ -75,6 +76,16 @@ def test_scoring_leaves_dropout_out_and_the_mode_as_it_was(tokenizer):
     once, again = (reward_model.score_texts(model, tokenizer, TEXTS) for _ in range(2))
     assert torch.equal(once, again) and model.training and not once.requires_grad
     assert reward_model.rewards_of(model, tokenizer, TEXTS).requires_grad
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_classifier_s_top_blocks_learn_alone(tokenizer, tied):
+    """It has no output layer, whatever its configuration says of one."""
+    model = load(TINY / "gpt2-reviews", tokenizer, tie_word_embeddings=tied)
+    freeze_below(model, 2)
+    learning = {name.rpartition(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert "transformer.ln_f" in learning and "transformer.h.2.ln_1" in learning
+    assert not learning & {"transformer.h.1.ln_1", "transformer.wte", "transformer.wpe", "score"}
 
 
 def test_no_texts_have_no_rewards(model, tokenizer):

@@ -6,7 +6,7 @@ from ppo_run import MODEL, PROMPTS, count_the, small_config, small_run
 from transformers import AutoModelForCausalLM
 
 from helpers.ppo import loss
-from helpers.ppo.policy import Policy
+from helpers.ppo.policy import Policy, freeze_below
 from helpers.ppo.rollout import concatenate
 from helpers.ppo.trainer import PPOTrainer
 
@@ -65,6 +65,16 @@ def test_the_reference_shares_the_frozen_weights():
     }
     blocks, norm = policy.base_model.transformer.h, policy.base_model.transformer.ln_f
     assert len(own) == len(list(blocks[-1].parameters())) + len(list(norm.parameters()))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_output_layer_learns_where_it_has_weights_of_its_own(tied):
+    """The weights decide, since not every configuration has the word for it."""
+    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32, tie_word_embeddings=tied)
+    del model.config.tie_word_embeddings
+    freeze_below(model, 1)
+    assert model.lm_head.weight.requires_grad is not tied
+    assert not model.transformer.wte.weight.requires_grad
 
 
 def test_micro_batches_give_the_same_steps(finished, tmp_path):

@@ -271,15 +271,9 @@ def newest(folder: Path) -> Path | None:
 
 
 MAY_DIFFER = {"total_steps", "epochs", "eval_interval", "checkpoint_interval", "checkpoint_dir", "save_best"}
-MAY_DIFFER |= {
-    "resume_from_checkpoint",
-    "run_name",
-    "tracker",
-    "tags",
-    "project_name",
-    "group_name",
-    "entity_name",
-}
+MAY_DIFFER |= {"resume_from_checkpoint", "run_name", "tracker", "tags", "project_name", "group_name"}
+# minibatch_size is what to lower where memory has run out; chunk_size would change the random numbers
+MAY_DIFFER |= {"entity_name", "minibatch_size"}
 
 
 def refuse_other_config(saved: dict, current: dict, folder: Path) -> None:
@@ -292,10 +286,10 @@ def refuse_other_config(saved: dict, current: dict, folder: Path) -> None:
     if not all(isinstance(saved.get(section), dict) for section in current):
         raise damaged(folder, "state.json holds no whole configuration")
     differing = [
-        f"{section}.{key} (was {saved[section].get(key)!r:.80}, is {current[section][key]!r:.80})"
+        f"{section}.{key} (was {saved[section].get(key)!r:.80}, is {current[section].get(key)!r:.80})"
         for section in current
-        for key in current[section]
-        if key not in MAY_DIFFER and saved[section].get(key) != current[section][key]
+        for key in saved[section] | current[section]
+        if key not in MAY_DIFFER and saved[section].get(key) != current[section].get(key)
     ]
     if differing:
         raise CourseError(

@@ -1,7 +1,8 @@
 """The configuration of a run: trlX's names, trlX's YAML, and errors that name the key. fields.py says what each field does.
 
-A file that trlX wrote loads here, and the other way round. Two things differ on purpose: `tracker` is None by default
-(trlX asks for a wandb login), and an unknown key is an error that suggests the nearest known one.
+A file that trlX wrote loads here, and the other way round. Three things differ on purpose: `tracker` is None by default
+(trlX asks for a wandb login), an unknown key is an error that suggests the nearest known one, and `max_grad_norm` is the course's:
+no file and no dictionary has it unless it is set.
 """
 
 import json
@@ -97,8 +98,11 @@ class TRLConfig:
         return TRLConfig.from_dict(merge(self.to_dict(), changes))
 
     def to_dict(self) -> dict[str, dict]:
-        """A copy as nested dictionaries: {"method": {"gamma": 1, ...}, ...}."""
-        return {name: asdict(getattr(self, name)) for name in SECTIONS}
+        """A copy as nested dictionaries: {"method": {"gamma": 1, ...}, ...}, which trlX takes too if `max_grad_norm` is not set."""
+        parts = {name: asdict(getattr(self, name)) for name in SECTIONS}
+        if self.train.max_grad_norm is None:
+            del parts["train"]["max_grad_norm"]
+        return parts
 
     def __str__(self) -> str:
         return json.dumps(self.to_dict(), indent=4)
@@ -233,6 +237,12 @@ def check(config: TRLConfig) -> None:
             f"train.tracker={config.train.tracker!r:.60} is ignored: this engine keeps its numbers in trainer.history",
             stacklevel=3,
         )
+    if (longest := config.train.max_grad_norm) is not None:
+        check_number("train.max_grad_norm", longest)
+        if not longest > 0:
+            raise CourseError(
+                f"train.max_grad_norm is {longest}: expected a number above 0, or null for no limit"
+            )
     check_peft_config(config.model.peft_config)
     check_gen_kwargs(config.method.gen_kwargs, "method.gen_kwargs")
     if config.method.gen_experience_kwargs:
@@ -284,15 +294,41 @@ def check_gen_kwargs(gen_kwargs: dict, where: str) -> None:
     tokens = gen_kwargs.get("max_new_tokens")
     if not isinstance(tokens, int) or tokens < 1:
         raise CourseError(f"{where}.max_new_tokens is {tokens!r:.60}: expected a whole number of at least 1")
-    if gen_kwargs.get("top_k") or gen_kwargs.get("top_p", 1.0) not in (None, 1.0):
+    if changing := what_changes_sampling(gen_kwargs):
         warnings.warn(
-            f"{where} cuts the distribution (top_k, top_p), but log-probabilities and KL are those of the whole one: "
-            "KL comes out too low, even negative. Set top_k=0 and top_p=1.0 to train.",
+            f"{where} has {', '.join(changing)}: samples are then not the policy's as it is scored, and the reported KL and ratio are "
+            "wrong, by no means always negative (with top_k=4 a KL of 5.0 was reported where 6.3 was true). Train with max_new_tokens "
+            "and temperature alone, top_k=0 and top_p=1.0.",
             stacklevel=3,
         )
     temperature = gen_kwargs.get("temperature", 1.0)
     if temperature is not None and not temperature > 0:
         raise CourseError(f"{where}.temperature is {temperature!r:.60}: expected a number above 0")
+
+
+# the settings of transformers' generate that leave alone how likely each token is: how long, at what temperature, how fast,
+# and what comes back
+HARMLESS = set(
+    """max_new_tokens max_length max_time stop_strings temperature eos_token_id pad_token_id bos_token_id
+    decoder_start_token_id use_cache cache_implementation cache_config max_cache_len compile_config disable_compile
+    prefill_chunk_size continuous_batching_config low_memory num_return_sequences output_attentions
+    output_hidden_states output_scores output_logits return_dict_in_generate renormalize_logits
+    remove_invalid_values early_stopping length_penalty use_mtp is_assistant num_assistant_tokens
+    num_assistant_tokens_schedule assistant_confidence_threshold assistant_early_exit assistant_lookbehind
+    target_lookbehind prompt_lookup_num_tokens max_matching_ngram_size speculation_type transformers_version""".split()
+)
+# what the others are where they do nothing, if that is not 0, nothing or false
+IDLE = dict.fromkeys("top_p top_h typical_p repetition_penalty encoder_repetition_penalty".split(), 1)
+IDLE |= dict.fromkeys("guidance_scale num_beams num_beam_groups".split(), 1) | {"do_sample": True}
+
+
+def what_changes_sampling(gen_kwargs: dict) -> list[str]:
+    """The settings, as "top_k=4", by which samples follow another distribution than the policy's softmax at the temperature."""
+    return [
+        f"{name}={value!r:.40}"
+        for name, value in gen_kwargs.items()
+        if name not in HARMLESS and value is not None and value != IDLE.get(name, 0) and value not in ([], {})
+    ]
 
 
 # peft knows more, some of which imports a Python module by name (megatron_core) or opens a file (corda_config)

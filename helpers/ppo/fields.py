@@ -224,7 +224,7 @@ class TrainConfig(Section):
     resume_from_checkpoint: str | None = None
     """The checkpoint to go on from, or the folder whose newest one is taken; where it holds none yet,
     the run starts anew and says so. The number of prompts and the settings must be the same as before,
-    but for lengths, intervals and folders.
+    but for lengths, intervals, folders and minibatch_size.
     Default: null (trlX's)."""
 
     tracker: str | None = None
@@ -251,6 +251,15 @@ class TrainConfig(Section):
     memory and time alone: gradients add up, so that the step is the same but for rounding. Lower it
     when memory runs out (this engine then halves it by itself and says so).
     Unit: rollouts. Default: null (trlX's)."""
+
+    max_grad_norm: float | None = None
+    """The longest gradient that a step may take: a longer one is scaled down to this length, all weights
+    alike (Pascanu et al. 2012, https://arxiv.org/abs/1211.5063, section 3.2); null scales none. The
+    history has each step's length before that, grad_norm. Set it to a few times the usual length where
+    single steps throw a run off. Adam divides by the usual size anyway, so a limit below it that shortens
+    all steps alike hardly makes them smaller: lower lr for that. A file that sets it is not one for the
+    real trlX by itself; through the course both engines take it.
+    Unit: the gradient's own, as a Euclidean length. Default: null (the course's; trlX has none)."""
 
 
 @dataclass
@@ -326,8 +335,9 @@ class PPOConfig(Section):
 
     vf_coef: float
     """Weight of the value loss beside the policy loss. Both move the unfrozen blocks, because the value
-    head reads what they give. Raise it when the value loss stays high; lower it when rewards are large
-    and the value loss drowns the other.
+    head reads what they give. Lower it when rewards are large and the value loss drowns the other.
+    Whether the head foresees anything is the history's explained_variance: 1 is every return, 0 no more
+    than a constant would.
     Unit: a factor. Default: 1 (trlX's)."""
 
     scale_reward: str | None
@@ -355,9 +365,10 @@ class PPOConfig(Section):
     gen_kwargs: dict[str, Any]
     """How texts are sampled, as transformers' generate has it; an unknown key is an error.
     max_new_tokens is the length of a continuation: raise it when texts end in mid-sentence.
-    top_k 0 and top_p 1.0 cut nothing. PPO needs samples of the policy as it is: where they cut words
-    away, log-probabilities and KL are still those of the uncut policy, and KL comes out too low, even
-    negative.
+    top_k 0 and top_p 1.0 cut nothing. PPO needs samples of the policy as it is: where these or others
+    (min_p, repetition_penalty, min_new_tokens, num_beams) change which words are drawn, log-probabilities
+    are still those of the unchanged policy, and KL and ratio come out wrong, with a warning. With top_k 4
+    a KL of 5.0 was reported where 6.3 was true: a wrong KL need not be negative.
     temperature divides the logits. This engine takes log-probabilities and KL at that temperature too;
     the real trlX takes them at 1, of another distribution than it samples from.
     do_sample false always takes the likeliest word: there is nothing to compare, and nothing to learn.

@@ -81,6 +81,15 @@ def advantages_and_returns(
     return advantages, advantages + values
 
 
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
+    """How well values foresaw returns, over response tokens: 1 is perfectly, 0 no better than a constant, below 0 worse.
+
+    1 - Var(returns - values) / Var(returns), both (B, R) (github.com/openai/baselines, common/math_util.py).
+    """
+    returns, errors = returns[mask.bool()], (returns - values)[mask.bool()]
+    return 1 - (errors.var(unbiased=False) / returns.var(unbiased=False).clamp(min=1e-8)).item()
+
+
 def policy_loss(
     logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, cliprange: float
 ) -> tuple[Tensor, Tensor, Tensor]:

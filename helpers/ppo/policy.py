@@ -59,7 +59,7 @@ def positions(attention_mask: Tensor) -> Tensor:
 
 
 def freeze_below(model: PreTrainedModel, num_layers_unfrozen: int) -> None:
-    """Freeze all but the top blocks, the final norm and, where it is not tied to the embeddings, the output layer.
+    """Freeze all but the top blocks, the final norm and, where there is one that is not tied to the embeddings, the output layer.
 
     Raises:
         CourseError: the model has fewer blocks than that, or `decoder_blocks` does not know their names.
@@ -76,8 +76,9 @@ def freeze_below(model: PreTrainedModel, num_layers_unfrozen: int) -> None:
         return
     blocks, final_norm = decoder_blocks(model)
     learn = [*blocks[depth - num_layers_unfrozen :], final_norm]
-    if not model.config.tie_word_embeddings:
-        learn.append(model.get_output_embeddings())
+    output = model.get_output_embeddings()  # a classifier has none
+    if output is not None and output.weight is not model.get_input_embeddings().weight:
+        learn.append(output)
     for module in learn:
         module.requires_grad_(True)
 

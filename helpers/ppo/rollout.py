@@ -11,7 +11,7 @@ from helpers.ppo import loss
 from helpers.ppo.config import TRLConfig
 from helpers.ppo.policy import Policy
 from helpers.ppo.prompts import PromptSet, pad_rows, widen
-from helpers.ppo.sampling import SETTINGS, sample
+from helpers.ppo.sampling import SETTINGS, sample, temperature_of
 from helpers.rewards import RewardFn, score
 
 
@@ -34,10 +34,6 @@ class Rollouts:
     def rows(self, index: Tensor) -> "Rollouts":
         """The rollouts at `index`, in that order."""
         return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
-
-    def to(self, device: torch.device | str) -> "Rollouts":
-        """The rollouts on another device."""
-        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
     def total_scores(self) -> Tensor:
         """The reward of each sample (N,)."""
@@ -75,10 +71,11 @@ class Sampler:
         self.policy, self.tokenizer, self.reward_fn = policy, tokenizer, reward_fn
         self.stop_sequences, self.device = stop_sequences, device
         self.seconds = {"sample": 0.0, "score": 0.0, "forward": 0.0}
-        fixed = dict(do_sample=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+        fixed = dict(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+        fixed |= dict(do_sample=True, top_k=0)  # transformers' own top_k is 50
         self.eval_kwargs = {**fixed, **config.method.gen_kwargs}
         self.gen_kwargs = {**fixed, **(config.method.gen_experience_kwargs or config.method.gen_kwargs)}
-        self.temperature = self.gen_kwargs.get("temperature") or 1.0
+        self.temperature = temperature_of(self.gen_kwargs)
         self.rows_at_once = config.train.minibatch_size or config.train.batch_size
 
     @torch.no_grad()
@@ -102,8 +99,8 @@ class Sampler:
         scores = scores_tensor(given, mask)
         scored = time.perf_counter()
 
-        # Stage 3: log-probabilities of policy and reference, and values
-        rollouts = self.remember(query, query_mask, response, mask, scores)
+        # Stage 3: log-probabilities of policy and reference at the temperature of these samples, and values
+        rollouts = self.remember(query, query_mask, response, mask, scores, temperature_of(settings))
         times = dict(sample=sampled - began, score=scored - sampled, forward=time.perf_counter() - scored)
         for phase, seconds in times.items():
             self.seconds[phase] += seconds
@@ -146,16 +143,28 @@ class Sampler:
         return ids.to(self.device), mask.float().to(self.device), outputs
 
     def remember(
-        self, query: Tensor, query_mask: Tensor, response: Tensor, mask: Tensor, scores: Tensor
+        self,
+        query: Tensor,
+        query_mask: Tensor,
+        response: Tensor,
+        mask: Tensor,
+        scores: Tensor,
+        temperature: float,
     ) -> Rollouts:
         """The rollouts with their log-probabilities and values."""
-        known = self.forward_pass(query, query_mask, response, mask)
+        known = self.forward_pass(query, query_mask, response, mask, temperature)
         return Rollouts(query, query_mask, response, mask, *known, scores)
 
     def forward_pass(
-        self, query: Tensor, query_mask: Tensor, response: Tensor, mask: Tensor
+        self,
+        query: Tensor,
+        query_mask: Tensor,
+        response: Tensor,
+        mask: Tensor,
+        temperature: float | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probabilities under policy and reference, and values: each (N, R), 0 on padding."""
+        """Log-probabilities under policy and reference, at the rollouts' temperature or another; values: each (N, R), 0 on padding."""
+        temperature = temperature or self.temperature
         ids = torch.cat([query, response], dim=1)
         attention = torch.cat([query_mask, mask.long()], dim=1)
         width = response.shape[1]
@@ -164,7 +173,7 @@ class Sampler:
             logits, values = self.policy(ids[rows], attention[rows], width)
             ref_logits = self.policy.reference_logits(ids[rows], attention[rows], width)
             logprobs, ref_logprobs = (
-                loss.token_logprobs(loss.log_distribution(scores, self.temperature), response[rows])
+                loss.token_logprobs(loss.log_distribution(scores, temperature), response[rows])
                 for scores in (logits, ref_logits)
             )
             slices.append((logprobs, ref_logprobs, values.float()))

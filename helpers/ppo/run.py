@@ -30,12 +30,15 @@ from helpers.rewards import MetricFn, RewardFn, call_with_accepted
 class History:
     """What a run was like: flat rows, ready for pandas.
 
-    rounds: a row per round of rollouts (step, reward, reward_std, kl, kl_coef, length, distinct, seconds_*)
-    updates: a row per optimizer step (step, loss, policy_loss, value_loss, ratio, clipfrac, approx_kl, entropy, lr)
+    rounds: a row per round of rollouts (step, reward, reward_std, kl, kl_coef, length, distinct, seconds_*; as its update
+        begins, explained_variance)
+    updates: a row per optimizer step (step, loss, policy_loss, value_loss, ratio, clipfrac, approx_kl, entropy, grad_norm,
+        lr)
     evals: a row per evaluation on the held-out prompts (step, reward/mean, kl, length, distinct, metrics/*)
 
     Units: `kl` is in nats a sample, `approx_kl` and `entropy` in nats a token, `length` in tokens, rewards in those of the
-    reward function. `distinct` and `clipfrac` are shares from 0 to 1.
+    reward function. `distinct` and `clipfrac` are shares from 0 to 1. `grad_norm` is the length of the gradient before
+    `max_grad_norm` shortens it. `explained_variance` is that of the returns by the values, at most 1.
     """
 
     rounds: list[dict] = field(default_factory=list)

@@ -27,7 +27,7 @@ def sample(
         Token ids (N, R), with padding after the end of a response.
     """
     eos, pad_id = settings["eos_token_id"], settings["pad_token_id"]
-    temperature = settings.get("temperature") or 1.0
+    temperature = temperature_of(settings)
     cache, mask, ids, place = DynamicCache(config=model.config), query_mask, query, positions(query_mask)
     ended = torch.zeros(len(query), dtype=torch.bool, device=query.device)
     response = []  # one tensor (N,) for each place
@@ -37,8 +37,8 @@ def sample(
             input_ids=ids, attention_mask=mask, position_ids=place, past_key_values=cache, use_cache=True
         ).last_hidden_state[:, -1]
         logits = model.get_output_embeddings()(hidden).float()
-        probabilities = (logits if temperature == 1.0 else logits / temperature).softmax(-1)
-        tokens = choose(probabilities, settings, uniform[:, t], t).masked_fill(ended, pad_id)
+        logits = logits if temperature == 1.0 else logits / temperature
+        tokens = choose(logits.softmax(-1), logits, settings, uniform[:, t], t).masked_fill(ended, pad_id)
         response.append(tokens)
         ended = ended | (tokens == eos)
         if ended.all():
@@ -48,12 +48,19 @@ def sample(
     return torch.stack(response, dim=1)
 
 
-def choose(probabilities: Tensor, settings: dict, uniform: Tensor, t: int) -> Tensor:
-    """The token (N,) at place `t` of each response, from probabilities (N, V) and numbers (N,) in [0, 1)."""
+def temperature_of(settings: dict) -> float:
+    """The temperature in settings of sampling; 1 where they have none."""
+    return settings.get("temperature") or 1.0
+
+
+def choose(probabilities: Tensor, logits: Tensor, settings: dict, uniform: Tensor, t: int) -> Tensor:
+    """The token (N,) at place `t` of each response, from probabilities and their logits (N, V) and numbers (N,) in [0, 1)."""
     weights = probabilities
     if t < (settings.get("min_new_tokens") or 0):
-        weights = weights.clone()
-        weights[:, settings["eos_token_id"]] = 0
+        # from the logits, because where the EOS has probability 1 all others may have 0
+        weights = logits.clone()
+        weights[:, settings["eos_token_id"]] = -torch.inf
+        weights = weights.softmax(-1)
     if not settings.get("do_sample", True):
         return weights.argmax(-1)
     if settings.get("top_k"):
@@ -67,10 +74,11 @@ def draw(weights: Tensor, uniform: Tensor) -> Tensor:
     """Draw an index (N,) in proportion to `weights` (N, V): where the running sum first exceeds `uniform` of the whole.
 
     torch.multinomial draws a random number per entry. At GPT-2's vocabulary that took twice as long on a CPU as the model
-    itself.
+    itself. Where a run has diverged and the weights are NaN, it is the last index.
     """
     sums = weights.cumsum(-1)
     whole = sums[:, -1:]
-    # rounding must not take a draw to the very end, which may lie behind entries of weight 0
-    below = torch.minimum(uniform[:, None] * whole, whole.nextafter(torch.zeros_like(whole)))
-    return torch.searchsorted(sums, below, right=True).squeeze(-1)
+    index = torch.searchsorted(sums, uniform[:, None] * whole, right=True)
+    # rounding must not take a draw behind the last entry with weight, which is the first at which the sum is whole
+    index = torch.minimum(index, torch.searchsorted(sums, whole))
+    return index.clamp(max=weights.shape[-1] - 1).squeeze(-1)

@@ -4,11 +4,13 @@ A round has two parts: `collect` samples rollouts (stages 1 to 3, in rollout.py)
 loss.py has the formulas, policy.py the network. fast/ and parallel/, which run by default, compute the same.
 """
 
+import math
 import time
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from helpers.ppo import loss
 from helpers.ppo.config import TRLConfig, check
@@ -98,6 +100,8 @@ class PPOTrainer(Run):
         advantages, returns = loss.advantages_and_returns(
             rewards, rollouts.values, rollouts.mask, method.gamma, method.lam
         )
+        explained = loss.explained_variance(rollouts.values, returns, rollouts.mask)
+        self.history.rounds[-1]["explained_variance"] = explained
 
         # Stage 5: move policy and value head
         for _ in range(method.ppo_epochs):
@@ -118,24 +122,25 @@ class PPOTrainer(Run):
 
     def optimizer_step(self, batch: Rollouts, advantages: Tensor, returns: Tensor) -> dict:
         """Take one step on one batch, with its advantages and returns (B, R); returns its row for the history."""
-        tokens = batch.mask.sum()
+        train, tokens = self.config.train, batch.mask.sum()
         totals: dict[str, float] = {}
         self.optimizer.zero_grad()
-        for micro in torch.arange(len(batch)).split(self.config.train.minibatch_size or self.batch_size):
+        for micro in torch.arange(len(batch)).split(train.minibatch_size or self.batch_size):
             objective, sums = self.losses(batch.rows(micro), advantages[micro], returns[micro])
             # gradients add up over micro-batches; divided by the tokens of the whole batch, their sum is its mean
             (objective / tokens).backward()
             totals = {name: totals.get(name, 0.0) + value for name, value in sums.items()}
+        norm = clip_grad_norm_(self.policy.trainable().values(), train.max_grad_norm or math.inf).item()
         self.optimizer.step()
-        return self.step_done(totals, tokens)
+        return self.step_done(totals, tokens, norm)
 
-    def step_done(self, totals: dict[str, float], tokens: Tensor) -> dict:
+    def step_done(self, totals: dict[str, float], tokens: Tensor, norm: float) -> dict:
         """Count the step; returns its row for the history, in which sums over tokens become means."""
         lr = self.scheduler.get_last_lr()[0]
         self.scheduler.step()
         self.step += 1
         means = {name: value / tokens.item() for name, value in totals.items()}
-        return {"step": self.step, **means, "lr": lr}
+        return {"step": self.step, **means, "grad_norm": norm, "lr": lr}
 
     def losses(self, batch: Rollouts, advantages: Tensor, returns: Tensor) -> tuple[Tensor, dict[str, float]]:
         """The PPO loss of a micro-batch, summed over response tokens, and the sums for the history."""

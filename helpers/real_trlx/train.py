@@ -44,7 +44,11 @@ def train(
     processes.check_launch()
     settings = settings_for_trlx(config)
     settings["train"]["trainer_kwargs"] = dict(
-        prompts=prompts, eval_prompts=eval_prompts, listeners=listeners, minutes=minutes
+        prompts=prompts,
+        eval_prompts=eval_prompts,
+        listeners=listeners,
+        minutes=minutes,
+        max_grad_norm=config.train.max_grad_norm,
     )
     # the prompts go to our trainer alone: trlX's pipeline would take "prompt" out of the reader's own dictionaries
     return trlx.train(
@@ -57,10 +61,11 @@ def train(
 
 
 def settings_for_trlx(config: TRLConfig) -> dict:
-    """The configuration as trlX takes it: with our trainer, and without a login.
+    """The configuration as trlX takes it: with our trainer, without a login, and without the field that trlX has not.
 
     Until, for the login: trlX's default for `train.tracker` asks for none.
     """
     settings = config.to_dict()
+    settings["train"].pop("max_grad_norm", None)
     settings["train"] |= dict(trainer="CourseTrainer", tracker=None)
     return settings

@@ -14,6 +14,7 @@ from helpers.ppo import loss
 from helpers.ppo.load import load_policy, load_tokenizer, make_scheduler
 from helpers.ppo.parallel import processes, sharding
 from helpers.ppo.parallel.rollout import ParallelSampler
+from helpers.ppo.parallel.trainer import HALF, logits_in_float32
 from helpers.ppo.run import Run, round_row
 from helpers.real_trlx.model import Output, PolicyForTrlx
 from helpers.real_trlx.patches import import_trlx, nccl_on_a_cpu, tokenizer_for_trlx
@@ -58,6 +59,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         stop_sequences: list[str],
         listeners: Sequence,
         minutes: float | None,
+        max_grad_norm: float | None,
     ):
         self.iter_count = self.resumed_at = self.micro_batches = 0
         self.learning = False
@@ -67,6 +69,9 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
             super().__init__(config, reward_fn=self.judge, stop_sequences=stop_sequences)
         sharding.gather(self.blocks)  # trlX has moved the model to its device, which takes them apart
         config.train.trainer_kwargs = {}  # read by now, and nothing that a checkpoint could hold
+        config.train.max_grad_norm = (
+            max_grad_norm  # which trlX's own class would refuse, and a checkpoint holds
+        )
         processes.join(self.accelerator)
         self.opt.step = partial(self.step_together, self.opt.step)
         self.scheduler.split_batches = True  # it counts optimizer steps, however many processes take them
@@ -100,6 +105,8 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
         processes.share_random_state()
         self.policy = load_policy(config)
+        if self.accelerator.mixed_precision in HALF:
+            logits_in_float32(self.policy)
         if processes.told_to_shard():
             self.blocks = sharding.split(self.policy.to(self.accelerator.device))
         return PolicyForTrlx(self.policy)
@@ -163,9 +170,13 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
                 "stop_sequences cut everything? gen_kwargs=dict(min_new_tokens=1) forbids an early end."
             )
         scores = torch.tensor(self.scores)
-        self.history.rounds.append(
-            round_row(self.step, scores, kl, self.kl_coef, lengths, self.outputs, self.seconds)
+        row = round_row(self.step, scores, kl, self.kl_coef, lengths, self.outputs, self.seconds)
+        values, returns = (
+            torch.cat(parts)
+            for parts in zip(*processes.gather(self.values_and_returns), strict=True)  # each has its own
         )
+        row["explained_variance"] = loss.explained_variance(values, returns, torch.ones_like(values))
+        self.history.rounds.append(row)
         self.tell("progress")
 
     def loss(self, batch: PPORLBatch) -> tuple[Tensor, dict]:
@@ -349,6 +360,17 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
             lengths.append(len(logprobs))
         return torch.stack(kl), torch.tensor(lengths)
 
+    def values_and_returns(self) -> tuple[Tensor, Tensor]:
+        """The values and the returns (n,) of the n response tokens in the store, as trlX's update will have them."""
+        method, values, returns = self.config.method, [], []
+        for rollout in self.store.history:
+            rewards, foreseen = rollout.rewards[None], rollout.values[None]
+            each = torch.ones_like(foreseen)
+            found = loss.advantages_and_returns(rewards, foreseen, each, method.gamma, method.lam)[1]
+            values.append(rollout.values)
+            returns.append(found[0])
+        return torch.cat(values), torch.cat(returns)
+
     def step_together(self, step: Callable[[], None]) -> None:
         """Take an optimizer step on the mean of the processes' gradients, as DistributedDataParallel has it."""
         with sharding.in_shards(self.blocks):
@@ -356,6 +378,9 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
             processes.add_up([gradient for gradient in gradients if not sharding.is_split(gradient)])
             for gradient in gradients:
                 gradient /= processes.count()
+            self.accelerator.unscale_gradients()
+            learning = self.policy.trainable().values()
+            self.grad_norm = sharding.clip_gradients(learning, self.config.train.max_grad_norm)
             step()
 
     def record(self, stats: dict) -> None:
@@ -377,7 +402,8 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
             share = self.num_mb / max(1, self.micro_batches)
             sums = processes.total({name: share * stats[theirs] for name, theirs in names.items()})
             means = {name: value / processes.count() for name, value in sums.items()}
-            self.history.updates.append({"step": self.step, **means, "lr": self.lr})
+            row = {"step": self.step, **means, "grad_norm": self.grad_norm, "lr": self.lr}
+            self.history.updates.append(row)
             self.micro_batches = 0
             self.tell("progress")
         if "reward/mean" in stats:

@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicLayer
 from helpers.ppo.fast import head
 from helpers.ppo.policy import positions
 from helpers.ppo.prompts import widen
-from helpers.ppo.sampling import choose
+from helpers.ppo.sampling import choose, temperature_of
 
 
 @dataclass
@@ -23,7 +23,6 @@ class Sampled:
     tokens: Tensor  # (N, R) token ids
     logprobs: Tensor | None = None  # (N, R) at the sampling temperature, of the whole distribution, nats
     hidden: Tensor | None = None  # (N, R, hidden) the final hidden states that predicted the tokens
-    temperature: float = 1.0  # at which they were sampled
     # (N, Q + R - 1, hidden) the inputs of the watched block; the last token never went through it
     trunk: Tensor | None = None
 
@@ -47,9 +46,10 @@ def sample(
         uniform: (N, max_new_tokens) numbers in [0, 1).
         watched: a block of the model; its inputs become `Sampled.trunk`.
     """
-    temperature = settings.get("temperature") or 1.0
+    temperature = temperature_of(settings)
     eos, pad_id = settings["eos_token_id"], settings["pad_token_id"]
     steps = []
+    weight = model.get_output_embeddings().weight.float()
     with inputs_of(watched) as inputs:
         # take the memory for all keys and values at once
         cache = roomy_cache(model, query.shape[1] + settings["max_new_tokens"])
@@ -65,9 +65,10 @@ def sample(
                 use_cache=True,
             ).last_hidden_state[:, -1]
             # choose each response's next token; one that has ended gets padding
-            logits = head.all_logits(hidden, model.get_output_embeddings()).float()
-            probabilities = (logits if temperature == 1.0 else logits / temperature).softmax(-1)
-            tokens = choose(probabilities, settings, uniform[:, t], t).masked_fill(ended, pad_id)
+            logits = head.all_logits(hidden, weight)
+            logits = logits if temperature == 1.0 else logits / temperature
+            probabilities = logits.softmax(-1)
+            tokens = choose(probabilities, logits, settings, uniform[:, t], t).masked_fill(ended, pad_id)
             # keep the token's log-probability. Over 50,257 words torch's float32 softmax adds up to 1 only within 4e-6, which
             # every KL would contain: divide by the sum
             chosen = probabilities.gather(-1, tokens[:, None]).squeeze(-1) / probabilities.sum(-1)
@@ -79,14 +80,14 @@ def sample(
             ids, place = tokens[:, None], place[:, -1:] + 1
             mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
     tokens, logprobs, hidden = (torch.stack(parts, dim=1) for parts in zip(*steps, strict=True))
-    return Sampled(tokens, logprobs, hidden, temperature, torch.cat(inputs, dim=1) if inputs else None)
+    return Sampled(tokens, logprobs, hidden, torch.cat(inputs, dim=1) if inputs else None)
 
 
 def concatenate(parts: list[Sampled], pad_id: int) -> Sampled:
     """Several parts of one padded batch as one, padded on the right to the longest."""
     if len(parts) == 1:
         return parts[0]
-    joined = {"temperature": parts[0].temperature}
+    joined = {}
     for name in ("tokens", "logprobs", "hidden", "trunk"):
         tensors = [getattr(part, name) for part in parts]
         if tensors[0] is not None:

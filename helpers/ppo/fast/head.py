@@ -8,26 +8,30 @@ learn needs none of that. With h a hidden state, W the layer's rows, T the tempe
 which is a vector as wide as h. `TokenLogprobs` makes it while it has p, and keeps it in place of the logits.
 `softmax_in_parts` takes the vocabulary in parts with the running maximum of "online softmax" (Milakov & Gimelshein 2018,
 arxiv.org/abs/1805.02867), as cut cross-entropy does (Wijmans et al. 2024, arxiv.org/abs/2411.09009).
+
+All of this is in float32, whatever the precision of the run: states and rows may come in half precision, logits never do.
 """
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 # Logits at a time. So many stay in a CPU's cache, and below the 32 MiB from which glibc maps memory anew, page by page.
 AT_ONCE = 5_000_000
 ROWS = 4096  # rows of the output layer at a time, for the few states of one step of sampling
 
 
-def all_logits(hidden: Tensor, layer: nn.Module) -> Tensor:
-    """The output layer's logits (N, V) for hidden states (N, hidden).
+def all_logits(hidden: Tensor, weight: Tensor) -> Tensor:
+    """The logits (N, V) for hidden states (N, hidden), from the output layer's rows (V, hidden), which are in float32.
 
     A CPU takes the layer in parts: for 128 states and GPT-2's vocabulary one product took a third longer than thirteen.
     """
-    if type(layer) is not nn.Linear or layer.bias is not None or hidden.device.type != "cpu":
-        return layer(hidden)
-    return torch.cat([hidden @ part.T for part in layer.weight.split(ROWS)], dim=-1)
+    with torch.autocast(hidden.device.type, enabled=False):
+        hidden = hidden.float()
+        if hidden.device.type != "cpu":
+            return hidden @ weight.T
+        return torch.cat([hidden @ part.T for part in weight.split(ROWS)], dim=-1)
 
 
 @torch.no_grad()
@@ -79,30 +83,33 @@ def softmax_in_parts(
     hidden: Tensor, weight: Tensor, tokens: Tensor, temperature: float, mean: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The tokens' logits (N,), log sum_v exp(logit_v) (N,), and with `mean` sum_v p(v) W[v] (N, hidden), all in float32."""
+    hidden = hidden.float()
     # over the parts so far: the largest logit, the sum of exp(logit - largest), and the rows' sum with these as weights
-    largest = hidden.new_full((len(hidden), 1), -torch.inf, dtype=torch.float32)
+    largest = hidden.new_full((len(hidden), 1), -torch.inf)
     total, logit = torch.zeros_like(largest), torch.zeros_like(largest)
-    row = torch.zeros_like(hidden, dtype=torch.float32) if mean else None
+    row = torch.zeros_like(hidden) if mean else None
     first = 0
-    for part in weight.split(max(512, AT_ONCE // max(1, len(hidden)))):
-        # this part's logits, at the sampling temperature
-        logits = (hidden @ part.T).float()
-        if temperature != 1.0:
-            logits /= temperature
-        # the tokens that this part holds: keep their logits
-        place = tokens[:, None] - first
-        here = logits.gather(-1, place.clamp(0, len(part) - 1))
-        logit = torch.where((place >= 0) & (place < len(part)), here, logit)
-        # a new largest logit makes the sums so far smaller
-        before, largest = largest, torch.maximum(largest, logits.amax(-1, keepdim=True))
-        shrink = (before - largest).exp_()
-        # add this part to the sums
-        weights = logits.sub_(largest).exp_()
-        total = total * shrink + weights.sum(-1, keepdim=True)
-        if mean:
-            row *= shrink
-            row += (weights.to(part.dtype) @ part).float()
-        first += len(part)
+    with torch.autocast(hidden.device.type, enabled=False):
+        for part in weight.split(max(512, AT_ONCE // max(1, len(hidden)))):
+            part = part.float()
+            # this part's logits, at the sampling temperature
+            logits = hidden @ part.T
+            if temperature != 1.0:
+                logits /= temperature
+            # the tokens that this part holds: keep their logits
+            place = tokens[:, None] - first
+            here = logits.gather(-1, place.clamp(0, len(part) - 1))
+            logit = torch.where((place >= 0) & (place < len(part)), here, logit)
+            # a new largest logit makes the sums so far smaller
+            before, largest = largest, torch.maximum(largest, logits.amax(-1, keepdim=True))
+            shrink = (before - largest).exp_()
+            # add this part to the sums
+            weights = logits.sub_(largest).exp_()
+            total = total * shrink + weights.sum(-1, keepdim=True)
+            if mean:
+                row *= shrink
+                row += weights @ part
+            first += len(part)
     # back from sums of exp(logit - largest); the weights of the rows become probabilities
     logit, log_sum = logit.squeeze(-1), (largest + total.log()).squeeze(-1)
     return logit, log_sum, row / total if mean else None

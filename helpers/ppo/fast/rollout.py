@@ -58,7 +58,13 @@ class FastSampler(ParallelSampler):
         return self.sampled.tokens
 
     def remember_once(
-        self, query: Tensor, query_mask: Tensor, response: Tensor, mask: Tensor, scores: Tensor
+        self,
+        query: Tensor,
+        query_mask: Tensor,
+        response: Tensor,
+        mask: Tensor,
+        scores: Tensor,
+        temperature: float,
     ) -> FastRollouts:
         """As `Sampler.remember`. The network runs again only for responses that differ from the sampled ones, or in half precision.
 
@@ -75,13 +81,13 @@ class FastSampler(ParallelSampler):
         # what the frozen blocks give, for policy and reference alike
         trunk = sampled.trunk if as_sampled else self.run_trunk(query, query_mask, response, mask)
         trunk = trunk[:, : query.shape[1] + width - 1]
-        # the reference's log-probabilities need its top blocks; the policy's are known from sampling, if it sampled at the
-        # temperature of the rollouts
-        ref_logprobs, _ = self.top_forward_pass(self.reference_top, trunk, query_mask, response, mask)
-        if as_sampled and trunk.dtype == torch.float32 and sampled.temperature == self.temperature:
+        # the reference's log-probabilities need its top blocks; the policy's are known from sampling
+        rest = (trunk, query_mask, response, mask, temperature)
+        ref_logprobs, _ = self.top_forward_pass(self.reference_top, *rest)
+        if as_sampled and trunk.dtype == torch.float32:
             logprobs, hidden = sampled.logprobs[:, :width] * mask, sampled.hidden[:, :width][mask.bool()]
         else:
-            logprobs, hidden = self.top_forward_pass(self.top, trunk, query_mask, response, mask)
+            logprobs, hidden = self.top_forward_pass(self.top, *rest)
         # values from the final hidden states, and the trunk cut into prompt and response
         values = spread(self.policy.v_head(hidden).squeeze(-1).float(), mask)
         prompts, responses = trunk.tensor_split([query.shape[1]], dim=1)
@@ -100,7 +106,7 @@ class FastSampler(ParallelSampler):
         return torch.cat(inputs)
 
     def top_forward_pass(
-        self, top: Top, trunk: Tensor, query_mask: Tensor, response: Tensor, mask: Tensor
+        self, top: Top, trunk: Tensor, query_mask: Tensor, response: Tensor, mask: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities (N, R) of the responses, and the hidden states (n, hidden) of the n response tokens."""
         logprobs, states = [], []
@@ -108,7 +114,7 @@ class FastSampler(ParallelSampler):
             # only response tokens come out, row after row, so that no logits are computed for padding
             hidden = top.hidden_states(trunk[rows], query_mask[rows], mask[rows])
             tokens = response[rows][mask[rows].bool()]
-            logprobs.append(head.token_logprobs(hidden, top.head, tokens, self.temperature))
+            logprobs.append(head.token_logprobs(hidden, top.head, tokens, temperature))
             states.append(hidden)
         return spread(torch.cat(logprobs), mask), torch.cat(states)
 

@@ -12,11 +12,13 @@ from helpers.ppo.policy import decoder_blocks, positions
 def first_unfrozen(model: PreTrainedModel) -> int | None:
     """The number of the first block that learns, counted from 0 at the bottom. None if no block or the output layer learns.
 
-    It is None for other architectures too: Gemma, for one, scales its input at the bottom, which `Top` would do again.
+    It is None for other architectures too (Gemma, for one, scales its input at the bottom, which `Top` would do again), and
+    where the output layer is more than rows of weights.
     """
     if model.config.model_type not in ("gpt2", "llama"):
         return None
-    if model.get_output_embeddings().weight.requires_grad:
+    layer = model.get_output_embeddings()
+    if type(layer) is not nn.Linear or layer.bias is not None or layer.weight.requires_grad:
         return None
     blocks, _ = decoder_blocks(model)
     learning = [n for n, block in enumerate(blocks) if any(p.requires_grad for p in block.parameters())]

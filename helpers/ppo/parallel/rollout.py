@@ -1,6 +1,8 @@
 """Sampling in several processes: each samples and scores its share, and all have all of it."""
 
 from contextlib import nullcontext
+from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -48,7 +50,7 @@ class ParallelSampler(Sampler):
             return parts[0]
         rollouts, texts = zip(*[part for part in parts if part], strict=True)
         merged = {name: [text for each in texts for text in each[name]] for name in texts[0]}
-        return concatenate([part.to(self.device) for part in rollouts]), merged
+        return concatenate([moved(part, self.device) for part in rollouts]), merged
 
     def share_of_rollouts(
         self, prompts: PromptSet, indices: list[int], evaluation: bool
@@ -59,7 +61,7 @@ class ParallelSampler(Sampler):
         rollouts, texts = super().rollouts(prompts, indices, evaluation)
         if processes.count() > 1:
             # a tensor that is sent remembers its GPU, which is another process's
-            rollouts = rollouts.to("cpu")
+            rollouts = moved(rollouts, "cpu")
         return rollouts, texts
 
     def sample(self, query: Tensor, query_mask: Tensor, settings: dict) -> Tensor:
@@ -88,16 +90,21 @@ class ParallelSampler(Sampler):
         with own():
             return super().continued(query, query_mask, settings, uniform)
 
-    def remember(self, *tensors: Tensor) -> Rollouts:
+    def remember(self, *arguments: Any) -> Rollouts:
         """As `Sampler.remember`, with fewer rows at a time if memory runs out."""
 
         def at_once(rows: int) -> Rollouts:
             self.rows_at_once = rows
             with self.autocast():
-                return self.remember_once(*tensors)
+                return self.remember_once(*arguments)
 
         return self.passing.run(at_once)
 
-    def remember_once(self, *tensors: Tensor) -> Rollouts:
+    def remember_once(self, *arguments: Any) -> Rollouts:
         """`Sampler.remember` itself; a subclass may do it in another way."""
-        return super().remember(*tensors)
+        return super().remember(*arguments)
+
+
+def moved(rollouts: Rollouts, device: torch.device | str) -> Rollouts:
+    """The rollouts on another device."""
+    return replace(rollouts, **{f.name: getattr(rollouts, f.name).to(device) for f in fields(rollouts)})

@@ -8,13 +8,14 @@ Between steps every process has the whole model: sampling runs it once for each 
 of the same length. Only blocks that learn as a whole are split; norms, value head and embeddings stay whole.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor, init_device_mesh
+from torch.nn.utils import get_total_norm
 
 from helpers.errors import CourseError
 from helpers.ppo.parallel import processes
@@ -82,6 +83,20 @@ def one_by_one(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
 
     optimizer.register_step_pre_hook(before_each_step)
     return optimizer
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float | None) -> float:
+    """Scale all gradients down to the joint length `limit` if they are longer, or not at all; returns their length before that.
+
+    torch's `clip_grad_norm_` takes shards or whole tensors, but not both. Every process calls this.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    kinds = [[g for g in gradients if is_split(g) is split] for split in (True, False)]
+    norm = torch.stack([whole(get_total_norm(kind)) for kind in kinds if kind]).norm().item()
+    if limit and norm > limit:
+        for gradient in gradients:
+            gradient *= limit / norm
+    return norm
 
 
 def is_split(tensor: Tensor) -> bool:

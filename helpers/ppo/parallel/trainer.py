@@ -1,10 +1,13 @@
 """The plain trainer in several processes, in half precision, and where memory runs out."""
 
+from types import MethodType
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from helpers.errors import CourseError
 from helpers.ppo.config import TRLConfig
@@ -51,6 +54,7 @@ class ParallelPPOTrainer(PPOTrainer):
             raise CourseError("mixed precision fp16 needs a GPU: use bf16 where the CPU has it, or no")
         if precision in HALF:
             store_frozen_in(policy, HALF[precision])
+            logits_in_float32(policy)
         # evaluation_mode: on its device and in its precision, but not wrapped (processes.py says why)
         self.policy = self.accelerator.prepare_model(policy, evaluation_mode=True)
         self.blocks = sharding.split(policy) if processes.told_to_shard() else ()
@@ -87,8 +91,10 @@ class ParallelPPOTrainer(PPOTrainer):
         with sharding.in_shards(self.blocks):
             learning = self.policy.trainable().values()
             processes.add_up([p.grad for p in learning if p.grad is not None and not sharding.is_split(p)])
+            self.accelerator.unscale_gradients()  # in float16 they are scaled up, lest small ones vanish
+            norm = sharding.clip_gradients(learning, self.config.train.max_grad_norm)
             self.optimizer.step()
-        return self.step_done(totals, tokens)
+        return self.step_done(totals, tokens, norm)
 
     def gradients(
         self, batch: Rollouts, advantages: Tensor, returns: Tensor, tokens: Tensor, rows: int
@@ -117,3 +123,21 @@ def store_frozen_in(policy: Policy, dtype: torch.dtype) -> None:
     for parameter in policy.base_model.parameters():
         if not parameter.requires_grad:
             parameter.data = parameter.data.to(dtype)
+
+
+def logits_in_float32(policy: Policy) -> None:
+    """Make the output layers of policy and reference compute in float32, whatever the precision around them.
+
+    bfloat16 has steps of 0.5 where GPT-2 has its logits, around -90: rounding alone would move ratios by up to 28%.
+    """
+    for model in (policy.base_model, policy.reference):
+        layer = model.get_output_embeddings()
+        layer = getattr(layer, "base_layer", layer)  # LoRA adds its own to that
+        layer.forward = MethodType(float32_forward, layer)
+
+
+def float32_forward(layer: nn.Linear, hidden: Tensor) -> Tensor:
+    """The logits (..., V) of hidden states (..., hidden), in float32."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        bias = None if layer.bias is None else layer.bias.float()
+        return linear(hidden.float(), layer.weight.float(), bias)
