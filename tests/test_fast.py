@@ -220,6 +220,7 @@ def test_log_probabilities_in_parts(monkeypatch, temperature, at_once):
     assert close(parts.grad, whole.grad)
 
 
+@pytest.mark.filterwarnings("error")
 def test_draws_are_in_proportion():
     torch.manual_seed(0)
     weights = torch.tensor([0.0, 1.0, 5.0, 0.0, 2.0, 0.0]).expand(40_000, 6)
