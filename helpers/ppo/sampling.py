@@ -77,7 +77,7 @@ def draw(weights: Tensor, uniform: Tensor) -> Tensor:
     itself. Where a run has diverged and the weights are NaN, it is the last index.
     """
     sums = weights.cumsum(-1)
-    whole = sums[:, -1:]
+    whole = sums[:, -1:].contiguous()
     index = torch.searchsorted(sums, uniform[:, None] * whole, right=True)
     # rounding must not take a draw behind the last entry with weight, which is the first at which the sum is whole
     index = torch.minimum(index, torch.searchsorted(sums, whole))
