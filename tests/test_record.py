@@ -4,7 +4,6 @@ import os
 
 import pandas as pd
 import pytest
-
 from ppo_run import PROMPTS, count_the, small_config, without_times
 
 from helpers import course
@@ -88,16 +87,22 @@ def test_what_the_course_ships_has_the_columns_that_are_recorded(name):
 
 
 def test_the_runs_of_notebook_07_are_recorded_too():
-    ladder, details = (pd.read_csv(record.NOTEBOOKS / "data" / f"{name}_runs.csv") for name in ("ladder", "details"))
+    ladder, details = (
+        pd.read_csv(record.NOTEBOOKS / "data" / f"{name}_runs.csv") for name in ("ladder", "details")
+    )
     assert ladder.groupby("run", sort=False).size().to_dict() == dict.fromkeys(record.LADDER, record.SEEDS)
-    assert details.groupby("detail", sort=False).size().to_dict() == dict.fromkeys(one_detail_less.DETAILS, record.DRAWS)
+    assert details.groupby("detail", sort=False).size().to_dict() == dict.fromkeys(
+        one_detail_less.DETAILS, record.DRAWS
+    )
     assert not ladder.isna().any().any() and not details.isna().any().any()
 
 
 def history_without(detail, folder):
     """Two updates of a small run whose samples are long enough to end, with one detail switched off."""
     gen_kwargs = dict(max_new_tokens=48)
-    config = small_config(folder, train=dict(total_steps=2, eval_interval=2), method=dict(gen_kwargs=gen_kwargs))
+    config = small_config(
+        folder, train=dict(total_steps=2, eval_interval=2), method=dict(gen_kwargs=gen_kwargs)
+    )
     trainer = one_detail_less.run(detail, config, reward_fn=count_the, prompts=PROMPTS, eval_prompts=PROMPTS)
     return without_times(trainer.history)
 

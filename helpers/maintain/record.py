@@ -138,7 +138,9 @@ def details(here: Course) -> dict[str, pd.DataFrame]:
             last = dict(reward=history.evals[-1]["reward/mean"], kl=history.evals[-1]["kl"])
             more = dict(entropy=history.updates[-1]["entropy"], distinct=history.evals[-1]["distinct"])
             rows.append(dict(detail=detail, seed=seed) | first | last | more)
-            print(f"without {detail}, seed {seed}: reward {last['reward']:.2f}, KL {last['kl']:.1f}", flush=True)
+            print(
+                f"without {detail}, seed {seed}: reward {last['reward']:.2f}, KL {last['kl']:.1f}", flush=True
+            )
     return {"runs": pd.DataFrame(rows)}
 
 
