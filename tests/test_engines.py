@@ -315,3 +315,16 @@ def test_a_model_path_alone_is_enough(tmp_path, monkeypatch):
         config=config,
     )
     assert trainer.step == 1 and len(trainer.eval_prompts) == 4
+
+
+@pytest.mark.parametrize(
+    "reward, message",
+    [
+        (lambda samples, **_: [0.5] * len(samples), "has the same reward, 0.5"),
+        (lambda samples, **_: [-float(len(sample)) for sample in samples], "100% of this round's rewards"),
+    ],
+)
+def test_rewards_that_tell_nothing_apart_are_warned_of(tmp_path, reward, message):
+    config = small_config(tmp_path, train=dict(total_steps=1))
+    with pytest.warns(UserWarning, match=message):
+        engine_train()(reward_fn=reward, prompts=PROMPTS, eval_prompts=PROMPTS, config=config)

@@ -378,6 +378,21 @@ def round_row(
     }
 
 
+def warn_of_scores(rewards: Tensor, cliprange_reward: float | None) -> None:
+    """Warn where the rewards (N,) of a round tell its samples apart no longer: all are the same, or most are cut."""
+    if len(rewards) > 1 and rewards.min() == rewards.max():
+        warnings.warn(
+            f"Every sample of this round has the same reward, {rewards[0].item():g}. Nothing can be learned from that.",
+            stacklevel=3,
+        )
+    elif cliprange_reward and (share := (rewards.abs() >= cliprange_reward).float().mean().item()) > 0.5:
+        warnings.warn(
+            f"{share:.0%} of this round's rewards lie beyond method.cliprange_reward ({cliprange_reward:g}) and are cut to it, so "
+            "PPO cannot tell them apart. Divide the reward by a number that brings it to about 1, or raise cliprange_reward.",
+            stacklevel=3,
+        )
+
+
 def distinct_share(outputs: list[str]) -> float:
     """The share of distinct texts among `outputs`, from 1 / len(outputs), where all are the same, to 1."""
     return len(set(outputs)) / len(outputs)

@@ -15,7 +15,7 @@ from helpers.ppo.load import load_policy, load_tokenizer, make_scheduler
 from helpers.ppo.parallel import processes, sharding
 from helpers.ppo.parallel.rollout import ParallelSampler
 from helpers.ppo.parallel.trainer import HALF, logits_in_float32
-from helpers.ppo.run import Run, round_row
+from helpers.ppo.run import Run, round_row, warn_of_scores
 from helpers.real_trlx.model import Output, PolicyForTrlx
 from helpers.real_trlx.patches import import_trlx, nccl_on_a_cpu, tokenizer_for_trlx
 from helpers.rewards import score
@@ -170,6 +170,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
                 "stop_sequences cut everything? gen_kwargs=dict(min_new_tokens=1) forbids an early end."
             )
         scores = torch.tensor(self.scores)
+        warn_of_scores(scores, self.config.method.cliprange_reward)
         row = round_row(self.step, scores, kl, self.kl_coef, lengths, self.outputs, self.seconds)
         values, returns = (
             torch.cat(parts)
