@@ -1,5 +1,7 @@
 """Notebook 07: k3, GAE for a padded batch, whitening over a mask, the clipped loss, RLOO's advantage."""
 
+import math
+
 from helpers.exercises.base import Answers, Right, attempted, call, exercise
 
 MASK = [[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]]
@@ -45,9 +47,10 @@ def check_gae(function) -> str:
     """GAE for a padded batch: what stands on padding is not to be read, and the result there is 0."""
     import torch
 
-    rewards = torch.tensor([[0.1, -0.2, 1.0, 3.0], [-0.1, 0.5, 3.0, 3.0]])
-    values = torch.tensor([[0.5, 0.6, 0.8, 9.0], [0.3, 0.4, 9.0, 9.0]])
-    mask, gamma, lam = torch.tensor(MASK), 0.9, 0.8
+    rewards = torch.tensor([[0.1, -0.2, 0.3, 1.0], [-0.1, 0.5, 3.0, 3.0]])
+    values = torch.tensor([[0.5, 0.6, 0.8, 0.7], [0.3, 0.4, 9.0, 9.0]])
+    mask = torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 0.0, 0.0]])  # one row without padding
+    gamma, lam = 0.9, 0.8
     answer = call(function, rewards.clone(), values.clone(), mask.clone(), gamma, lam)
     if sentence := shaped(answer, (2, 4), "one advantage for each token"):
         return sentence
@@ -76,6 +79,10 @@ def check_gae(function) -> str:
         (gae(r, v, lam), "the sum of later deltas shrinks by gamma times lambda a step, not by lambda."),
         (gae(r, v, gamma), "where is lambda? The advantage of the next token counts gamma times lambda."),
         (gae(r, v, 1.0), "the advantage of the next token counts gamma times lambda, not in full."),
+        (lambda a: bool((a[0, 3] - right[0, 3]).abs() > 1e-4 and not a[0, 3]),
+         "the last column gets 0. A row without padding has its last token there."),
+        (lambda a: abs(a[0, 3].item() - (1.0 + gamma * 0.7 - 0.7)) < 1e-4,
+         "after the last column comes nothing: the forecast there is 0, not the last value again."),
         (gae(r, v, gamma * lam, ahead=1.0), "where is gamma in delta? It is r + gamma V of the next token - V."),
         (gae(r, v, gamma * lam, ahead=0.0), "where is the forecast of the next token in delta?"),
         (-right, "the sign is the wrong way round."),
@@ -124,8 +131,8 @@ def check_clipped_loss(function) -> str:
     import torch
 
     logprobs = torch.tensor([[-1.0, -2.0, -0.5, -9.0], [-0.3, -1.9, -9.0, -9.0]])
-    old = torch.tensor([[-1.5, -1.2, -0.6, -1.0], [-1.4, -1.0, -1.0, -1.0]])
-    advantages = torch.tensor([[1.0, 0.5, -1.0, 4.0], [-2.0, -1.5, 4.0, 4.0]])
+    old = torch.tensor([[-1.5, -1.2, -0.6, -200.0], [-1.4, -1.0, -1.0, -1.0]])
+    advantages = torch.tensor([[1.0, 0.5, -1.0, -4.0], [-2.0, -1.5, 4.0, 4.0]])
     mask, eps = torch.tensor(MASK), 0.2
     answer = call(function, logprobs.clone(), old.clone(), advantages.clone(), mask.clone(), eps)
     if sentence := shaped(torch.as_tensor(attempted(answer)), (), "one number"):
@@ -135,8 +142,12 @@ def check_clipped_loss(function) -> str:
         inside = rho.clamp(1 - eps, 1 + eps)
         return mean(pick(-advantages * rho, -advantages * inside))
 
-    rho = (logprobs - old).exp()
+    rho = ((logprobs - old) * mask).exp()
     return Answers(
+
+        (lambda a: not math.isfinite(float(a)),
+         "this is not finite: on padding the ratio may be infinite, and infinity times 0 is not a number. Multiply by the mask "
+         "inside the exponent too."),
         (loss(rho), Right("Correct.")),
         (-loss(rho), "the sign: an optimizer lowers the loss, and PPO raises its objective."),
         (loss(rho, torch.minimum),
@@ -151,7 +162,7 @@ def check_clipped_loss(function) -> str:
         (loss(rho, mean=lambda x: ((x * mask).sum(1) / mask.sum(1)).mean()),
          "this is a mean of the samples' means: each token counts the same here."),
         (loss(1 / rho), "the ratio is upside down: the new policy is on top."),
-        (loss(logprobs - old), "the ratio is exp(log pi - log pi_old)."),
+        (loss((logprobs - old) * mask), "the ratio is exp(log pi - log pi_old)."),
         otherwise="this is not the number. Print ratio, both losses and the mask.",
     ).sentence(answer)  # fmt: skip
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from helpers.errors import CourseError
 from helpers.ppo import loss, policy
 from helpers.ppo.config import TRLConfig
-from helpers.ppo.rollout import Rollouts, Sampler
+from helpers.ppo.rollout import Sampler
 from helpers.ppo.train import train
 from helpers.ppo.trainer import PPOTrainer
 
@@ -57,7 +57,11 @@ def dropout(trainer: PPOTrainer) -> None:
 
 def colder(trainer: PPOTrainer) -> None:
     """Samples at temperature 0.7, while log-probabilities stay those of temperature 1."""
-    trainer.sampler.gen_kwargs["temperature"] = 0.7
+    sampler = trainer.sampler
+    sampler.gen_kwargs["temperature"] = 0.7
+    remember = sampler.remember
+    sampler.remember = lambda *given: remember(*given[:-1], 1.0)
+    sampler.temperature = 1.0
 
 
 def value_head_off_by(bias: float) -> Change:
@@ -117,10 +121,6 @@ class Changed(PPOTrainer):
     def learn(self) -> None:
         self.change(self)
         super().learn()
-
-    def collect(self) -> Rollouts:
-        self.sampler.temperature = 1.0
-        return super().collect()
 
 
 def run(detail: str, config: TRLConfig, **given) -> PPOTrainer:
