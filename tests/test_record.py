@@ -109,7 +109,7 @@ def history_without(detail, folder):
 
 def test_each_detail_makes_a_difference_and_leaves_none_behind(tmp_path):
     whole = history_without("nothing", tmp_path)
-    for detail in one_detail_less.DETAILS[1:]:
+    for detail in list(one_detail_less.DETAILS)[1:]:
         assert history_without(detail, tmp_path) != whole, detail
     assert history_without("nothing", tmp_path) == whole
 

@@ -1,8 +1,8 @@
 """Notebook 07's table of details: the plain PPO with one detail switched off at a time. `python -m helpers record` runs them."""
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from unittest.mock import patch
 
 import torch
@@ -14,12 +14,6 @@ from helpers.ppo.config import TRLConfig
 from helpers.ppo.rollout import Sampler
 from helpers.ppo.train import train
 from helpers.ppo.trainer import PPOTrainer
-
-Change = Callable[[PPOTrainer], None]
-
-
-def nothing(trainer: PPOTrainer) -> None:
-    """Leaves everything as it should be."""
 
 
 def no_whitening(values: Tensor, mask: Tensor) -> Tensor:
@@ -64,68 +58,44 @@ def colder(trainer: PPOTrainer) -> None:
     sampler.temperature = 1.0
 
 
-def value_head_off_by(bias: float) -> Change:
-    """Starts the value head with a forecast that is wrong by `bias` everywhere."""
-
-    def shift(trainer: PPOTrainer) -> None:
-        with torch.no_grad():
-            trainer.policy.v_head[-1].bias.add_(bias)
-
-    return shift
+def five_too_high(trainer: PPOTrainer) -> None:
+    """Starts the value head with a forecast that is 5 too high everywhere."""
+    with torch.no_grad():
+        trainer.policy.v_head[-1].bias.add_(5.0)
 
 
-@contextmanager
-def switched_off(detail: str) -> Iterator[Change]:
-    """A context in which runs lack `detail`. It gives what is still to be done to a trainer before it learns.
+def before_learning(change: Callable[[PPOTrainer], None]) -> AbstractContextManager:
+    """A context in which `change` is done to every plain trainer before it learns."""
+    learn = PPOTrainer.learn
+
+    def changed(trainer: PPOTrainer) -> None:
+        change(trainer)
+        learn(trainer)
+
+    return patch.object(PPOTrainer, "learn", changed)
+
+
+# what a run is to lack, and the context in which it does; each may be entered again
+DETAILS: dict[str, AbstractContextManager] = {
+    "nothing": nullcontext(),
+    "whitening": patch.object(loss, "masked_whiten", no_whitening),
+    "whitening leaves padding out": patch.object(loss, "masked_whiten", whiten_padding_too),
+    "dropout is off": before_learning(dropout),
+    "positions leave padding out": patch.object(policy, "positions", positions_with_padding),
+    "sampling and scoring at one temperature": before_learning(colder),
+    "value head starts near 0": before_learning(five_too_high),
+    "the end of text counts": patch.object(Sampler, "finish", without_end(Sampler.finish)),
+}
+
+
+def run(detail: str, config: TRLConfig, **given) -> PPOTrainer:
+    """One run of the plain PPO without `detail`; `given` is what `train` takes.
 
     Raises:
         CourseError: there is no such detail.
     """
-    patches = {
-        "whitening": patch.object(loss, "masked_whiten", no_whitening),
-        "whitening leaves padding out": patch.object(loss, "masked_whiten", whiten_padding_too),
-        "positions leave padding out": patch.object(policy, "positions", positions_with_padding),
-        "the end of text counts": patch.object(Sampler, "finish", without_end(Sampler.finish)),
-    }
-    changes = {
-        "dropout is off": dropout,
-        "sampling and scoring at one temperature": colder,
-        "value head starts near 0": value_head_off_by(5.0),
-    }
-    if detail in patches:
-        with patches[detail]:
-            yield nothing
-    elif detail == "nothing" or detail in changes:
-        yield changes.get(detail, nothing)
-    else:
+    if detail not in DETAILS:
         raise CourseError(f"there is no detail {detail!r}; there are {', '.join(DETAILS)}")
-
-
-DETAILS = [
-    "nothing",
-    "whitening",
-    "whitening leaves padding out",
-    "dropout is off",
-    "positions leave padding out",
-    "sampling and scoring at one temperature",
-    "value head starts near 0",
-    "the end of text counts",
-]
-
-
-class Changed(PPOTrainer):
-    """A plain run to which `change` is done before it learns."""
-
-    change: Change = staticmethod(nothing)
-
-    def learn(self) -> None:
-        self.change(self)
-        super().learn()
-
-
-def run(detail: str, config: TRLConfig, **given) -> PPOTrainer:
-    """One run of the plain PPO without `detail`; `given` is what `train` takes."""
-    with switched_off(detail) as change, tempfile.TemporaryDirectory() as folder:
-        trainer_class = type("Changed", (Changed,), {"change": staticmethod(change)})
+    with DETAILS[detail], tempfile.TemporaryDirectory() as folder:
         config = config.evolve(train=dict(checkpoint_dir=folder, save_best=False))
-        return train(config=config, trainer_class=trainer_class, **given)
+        return train(config=config, trainer_class=PPOTrainer, **given)
