@@ -146,6 +146,12 @@ def number(answer: object, otherwise: str | None = None) -> float:
         raise Unusable(otherwise or f"expected a number; yours is {answer!r:.60}.") from error
 
 
+def check_shape(answer: object, shape: tuple[int, ...], otherwise: str) -> None:
+    """Refuse an answer that is no tensor of this shape; `otherwise` is the sentence."""
+    if getattr(attempted(answer), "shape", None) != shape:
+        raise Unusable(otherwise)
+
+
 def judge_number(answer: object, *entries: Entry, tolerance: float) -> str:
     """The sentence for an answer that is one number."""
     given = number(answer)

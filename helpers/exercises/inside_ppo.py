@@ -2,16 +2,9 @@
 
 import math
 
-from helpers.exercises.base import Answers, Right, attempted, call, exercise
+from helpers.exercises.base import Answers, Right, attempted, call, check_shape, exercise
 
 MASK = [[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]]
-
-
-def shaped(answer, shape: tuple, expected: str):
-    """The sentence for an answer of another shape, or None."""
-    if tuple(getattr(attempted(answer), "shape", (None,))) != shape:
-        return f"expected {expected}, a tensor of shape {shape}."
-    return None
 
 
 @exercise("a function that returns one number for each sample")
@@ -23,8 +16,7 @@ def check_k3(function) -> str:
     reference = torch.tensor([[-1.5, -1.2, -1.5, -1.0], [-0.4, -1.0, -1.0, -1.0]])
     mask = torch.tensor(MASK)
     answer = call(function, logprobs.clone(), reference.clone(), mask.clone())
-    if sentence := shaped(answer, (2,), "one number for each sample"):
-        return sentence
+    check_shape(answer, (2,), "expected one number for each sample, a tensor of shape (2,).")
     d = logprobs - reference
     k3 = (-d).exp() - 1 + d
     return Answers(
@@ -52,8 +44,7 @@ def check_gae(function) -> str:
     mask = torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 0.0, 0.0]])  # one row without padding
     gamma, lam = 0.9, 0.8
     answer = call(function, rewards.clone(), values.clone(), mask.clone(), gamma, lam)
-    if sentence := shaped(answer, (2, 4), "one advantage for each token"):
-        return sentence
+    check_shape(answer, (2, 4), "expected one advantage for each token, a tensor of shape (2, 4).")
 
     def gae(rewards, values, factor, ahead=gamma):
         out, later = torch.zeros_like(rewards), torch.zeros(2)
@@ -98,8 +89,7 @@ def check_whiten(function) -> str:
     values = torch.tensor([[1.0, 2.0, 4.0, 50.0], [3.0, -1.0, 50.0, 50.0]])
     mask = torch.tensor(MASK)
     answer = call(function, values.clone(), mask.clone())
-    if sentence := shaped(answer, (2, 4), "as many numbers as there are values"):
-        return sentence
+    check_shape(answer, (2, 4), "expected as many numbers as there are values, a tensor of shape (2, 4).")
     real = values[mask.bool()]
     centred = (values - real.mean()) * mask
     whole = values - values.mean()
@@ -135,8 +125,7 @@ def check_clipped_loss(function) -> str:
     advantages = torch.tensor([[1.0, 0.5, -1.0, -4.0], [-2.0, -1.5, 4.0, 4.0]])
     mask, eps = torch.tensor(MASK), 0.2
     answer = call(function, logprobs.clone(), old.clone(), advantages.clone(), mask.clone(), eps)
-    if sentence := shaped(torch.as_tensor(attempted(answer)), (), "one number"):
-        return sentence
+    check_shape(torch.as_tensor(attempted(answer)), (), "expected one number, a tensor of shape ().")
 
     def loss(rho, pick=torch.maximum, mean=lambda per_token: (per_token * mask).sum() / mask.sum()):
         inside = rho.clamp(1 - eps, 1 + eps)
@@ -174,8 +163,7 @@ def check_rloo(function) -> str:
 
     scores, k = torch.tensor([0.1, 0.9, 0.5, 0.4, 0.6, 0.2]), 3
     answer = call(function, scores.clone(), k)
-    if sentence := shaped(answer, (6,), "one advantage for each sample"):
-        return sentence
+    check_shape(answer, (6,), "expected one advantage for each sample, a tensor of shape (6,).")
     groups = scores.view(-1, k)
     others = (groups.sum(1, keepdim=True) - groups) / (k - 1)
     centred = groups - groups.mean(1, keepdim=True)

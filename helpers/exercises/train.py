@@ -5,6 +5,7 @@ from helpers.exercises.base import (
     Right,
     attempted,
     call,
+    check_shape,
     exercise,
     filled_in,
     number,
@@ -45,9 +46,8 @@ def check_token_rewards(function: object) -> str:
     scores, beta = torch.tensor([1.0, 0.5]), 0.1
     kl = torch.tensor([[0.5, 0.2, -0.1, 7.0], [0.3, 0.4, 7.0, 7.0]])
     mask = torch.tensor([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]])
-    answer = attempted(call(function, scores.clone(), kl.clone(), beta, mask.clone()))
-    if getattr(answer, "shape", None) != kl.shape:
-        return f"expected a tensor of shape {tuple(kl.shape)}, one reward for each token."
+    answer = call(function, scores.clone(), kl.clone(), beta, mask.clone())
+    check_shape(answer, kl.shape, f"expected a tensor of shape {tuple(kl.shape)}, one reward for each token.")
     penalty = -beta * kl * mask
     last = mask.sum(1).long() - 1
 
