@@ -69,11 +69,11 @@ def from_here(path: Path) -> str:
 
 def explained(config: TRLConfig) -> str:
     """The whole configuration as YAML, with the words of fields.py above each key."""
-    lines = []
+    lines, parts = [], config.to_dict()
     for name, section in SECTIONS.items():
         summary = section.__doc__.split("\n\n")[0]
         lines += ["", *comment(summary, ""), f"{name}:"]
-        values = config.to_dict()[name]
+        values = parts[name]
         for key, words in WORDS[section.__name__].items():
             lines += ["", *comment(words, "  ")]
             # the course's own field stands there as a comment, so that trlX takes the file

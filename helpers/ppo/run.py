@@ -228,6 +228,13 @@ class Run:
 
         return [row for part in processes.gather(measured) for row in part]
 
+    def record_round(
+        self, rewards: Tensor, kl: Tensor, lengths: Tensor, outputs: list[str], seconds: dict[str, float]
+    ) -> None:
+        """Add a round to the history: see `round_row`. Warn where its rewards teach nothing."""
+        warn_of_scores(rewards, self.config.method.cliprange_reward)
+        self.history.rounds.append(round_row(self.step, rewards, kl, self.kl_coef, lengths, outputs, seconds))
+
     def record_evaluation(self, results: dict) -> None:
         """Add the results of `evaluate` to the history, and save the model if its reward is the highest so far."""
         rewards = [row["reward/mean"] for row in self.history.evals]
@@ -383,13 +390,13 @@ def warn_of_scores(rewards: Tensor, cliprange_reward: float | None) -> None:
     if len(rewards) > 1 and rewards.min() == rewards.max():
         warnings.warn(
             f"Every sample of this round has the same reward, {rewards[0].item():g}. Nothing can be learned from that.",
-            stacklevel=3,
+            stacklevel=4,
         )
     elif cliprange_reward and (share := (rewards.abs() >= cliprange_reward).float().mean().item()) > 0.5:
         warnings.warn(
             f"{share:.0%} of this round's rewards lie beyond method.cliprange_reward ({cliprange_reward:g}) and are cut to it, so "
             "PPO cannot tell them apart. Divide the reward by a number that brings it to about 1, or raise cliprange_reward.",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

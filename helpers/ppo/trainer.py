@@ -17,7 +17,7 @@ from helpers.ppo.config import TRLConfig, check
 from helpers.ppo.load import load_policy, load_tokenizer, make_optimizer, make_scheduler
 from helpers.ppo.prompts import Prompts
 from helpers.ppo.rollout import Rollouts, concatenate
-from helpers.ppo.run import Listener, Run, round_row, warn_of_scores
+from helpers.ppo.run import Listener, Run
 from helpers.rewards import MetricFn, RewardFn
 
 
@@ -86,9 +86,7 @@ class PPOTrainer(Run):
             self.tell("progress")
         rollouts = concatenate(parts)
         rewards, kl, lengths = rollouts.total_scores(), rollouts.kl().sum(1), rollouts.mask.sum(1)
-        warn_of_scores(rewards, self.config.method.cliprange_reward)
-        row = round_row(self.step, rewards, kl, self.kl_coef, lengths, outputs, self.sampler.seconds)
-        self.history.rounds.append(row)
+        self.record_round(rewards, kl, lengths, outputs, self.sampler.seconds)
         self.tell("progress")
         return rollouts
 

@@ -15,7 +15,7 @@ from helpers.ppo.load import load_policy, load_tokenizer, make_scheduler
 from helpers.ppo.parallel import processes, sharding
 from helpers.ppo.parallel.rollout import ParallelSampler
 from helpers.ppo.parallel.trainer import HALF, logits_in_float32
-from helpers.ppo.run import Run, round_row, warn_of_scores
+from helpers.ppo.run import Run
 from helpers.real_trlx.model import Output, PolicyForTrlx
 from helpers.real_trlx.patches import import_trlx, nccl_on_a_cpu, tokenizer_for_trlx
 from helpers.rewards import score
@@ -158,10 +158,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         with nccl_on_a_cpu():
             super().make_experience(num_rollouts, self.step)
         processes.share_random_state()
-        kl, lengths = (
-            torch.cat(parts)
-            for parts in zip(*processes.gather(self.kl_of_rollouts), strict=True)  # each has its own
-        )
+        kl, lengths = joined(self.kl_of_rollouts)
         # the main process has judged them all
         self.scores, self.outputs = processes.on_main(lambda: (self.scores, self.outputs))
         if not any(self.outputs):
@@ -169,15 +166,10 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
                 "every sample of this round is empty: the policy ends its texts at once. Does the reward pay for silence, or do "
                 "stop_sequences cut everything? gen_kwargs=dict(min_new_tokens=1) forbids an early end."
             )
-        scores = torch.tensor(self.scores)
-        warn_of_scores(scores, self.config.method.cliprange_reward)
-        row = round_row(self.step, scores, kl, self.kl_coef, lengths, self.outputs, self.seconds)
-        values, returns = (
-            torch.cat(parts)
-            for parts in zip(*processes.gather(self.values_and_returns), strict=True)  # each has its own
-        )
-        row["explained_variance"] = loss.explained_variance(values, returns, torch.ones_like(values))
-        self.history.rounds.append(row)
+        self.record_round(torch.tensor(self.scores), kl, lengths, self.outputs, self.seconds)
+        values, returns = joined(self.values_and_returns)
+        explained = loss.explained_variance(values, returns, torch.ones_like(values))
+        self.history.rounds[-1]["explained_variance"] = explained
         self.tell("progress")
 
     def loss(self, batch: PPORLBatch) -> tuple[Tensor, dict]:
@@ -417,3 +409,8 @@ def fold(rewards: list[float], tokens: int) -> list[float]:
     return (
         rewards[:tokens] if len(rewards) <= tokens else [*rewards[: tokens - 1], sum(rewards[tokens - 1 :])]
     )
+
+
+def joined(work: Callable[[], tuple[Tensor, ...]]) -> list[Tensor]:
+    """Each tensor that `work` returns, joined over the processes, of which each has its own."""
+    return [torch.cat(parts) for parts in zip(*processes.gather(work), strict=True)]
