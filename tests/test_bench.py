@@ -17,8 +17,9 @@ from helpers.errors import CourseError
 from helpers.maintain.bench import compare as bench
 from helpers.maintain.bench import floor
 from helpers.maintain.bench import run as bench_run
+from helpers.ppo.blocks import freeze_below
 from helpers.ppo.config import default_ppo_config
-from helpers.ppo.policy import freeze_below, make_value_head
+from helpers.ppo.policy import make_value_head
 
 LENGTH = 12  # tokens that are fed, where the prompt has one
 

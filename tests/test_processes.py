@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM
 
 from helpers.errors import CourseError
 from helpers.ppo import checkpoint
+from helpers.ppo.blocks import decoder_blocks
 from helpers.ppo.parallel import processes, sharding
-from helpers.ppo.policy import decoder_blocks
 from helpers.real_trlx import install
 from helpers.tiny import TINY
 

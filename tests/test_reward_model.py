@@ -11,7 +11,7 @@ from helpers.errors import CourseError
 from helpers.feedback import reward_model
 from helpers.feedback.pairs import Pair
 from helpers.feedback.simulated import SimulatedRater
-from helpers.ppo.policy import freeze_below
+from helpers.ppo.blocks import freeze_below
 from helpers.rewards import score
 from helpers.tiny import TINY
 

@@ -6,7 +6,8 @@ from ppo_run import MODEL, PROMPTS, count_the, small_config, small_run
 from transformers import AutoModelForCausalLM
 
 from helpers.ppo import loss
-from helpers.ppo.policy import Policy, freeze_below
+from helpers.ppo.blocks import freeze_below
+from helpers.ppo.policy import Policy
 from helpers.ppo.rollout import concatenate
 from helpers.ppo.trainer import PPOTrainer
 
@@ -86,7 +87,7 @@ def test_micro_batches_give_the_same_steps(finished, tmp_path):
 def test_what_follows_a_stop_sequence_is_cut_off(finished):
     ids = finished.tokenizer([" a film in the end"])["input_ids"]
     finished.sampler.stop_sequences = [" the"]
-    response, mask, texts = finished.sampler.finish(torch.tensor(ids))
+    response, mask, texts = finished.sampler.finish([[]], torch.tensor(ids), finished.sampler.gen_kwargs)
     finished.sampler.stop_sequences = []
     assert texts == [" a film in"]
     kept = response[0][mask[0].bool()].tolist()

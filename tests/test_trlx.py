@@ -237,7 +237,7 @@ def test_difference_trlx_tokenises_responses_again(sampled, monkeypatch):
         sampled.store.clear_history()
         sampled.make_experience(16)
     assert sampled.store.history[0].response_tensor.tolist() == [vocabulary["\u0120film"]]
-    ids, _, _ = sampled.sampler.finish(torch.tensor([pieces]))
+    ids, _, _ = sampled.sampler.finish([[]], torch.tensor([pieces]), sampled.sampler.gen_kwargs)
     assert ids[0].tolist() == pieces
 
 
@@ -248,7 +248,7 @@ def test_difference_trlx_takes_the_end_of_a_text_for_padding(sampled):
     numbers = [torch.zeros(1, 3) for _ in range(3)]
     _, stats = sampled.loss(PPORLBatch(query, response, *numbers))
     assert stats["padding_percentage"].item() == pytest.approx(1 / 3)
-    _, mask, _ = sampled.sampler.finish(response)
+    _, mask, _ = sampled.sampler.finish([[5, 6, 7]], response, sampled.sampler.gen_kwargs)
     assert mask.sum() == 3  # ours
 
 

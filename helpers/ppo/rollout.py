@@ -9,9 +9,11 @@ from transformers import PreTrainedTokenizerBase
 
 from helpers.ppo import loss
 from helpers.ppo.config import TRLConfig
+from helpers.ppo.ending import end_response, end_tokens
 from helpers.ppo.policy import Policy
 from helpers.ppo.prompts import PromptSet, pad_rows, widen
 from helpers.ppo.sampling import SETTINGS, sample, temperature_of
+from helpers.ppo.scores import scores_tensor
 from helpers.rewards import RewardFn, score
 
 
@@ -71,7 +73,8 @@ class Sampler:
         self.policy, self.tokenizer, self.reward_fn = policy, tokenizer, reward_fn
         self.stop_sequences, self.device = stop_sequences, device
         self.seconds = {"sample": 0.0, "score": 0.0, "forward": 0.0}
-        fixed = dict(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+        ends = end_tokens(policy.reference, tokenizer)
+        fixed = dict(eos_token_id=ends if len(ends) > 1 else ends[0], pad_token_id=tokenizer.pad_token_id)
         fixed |= dict(do_sample=True, top_k=0)  # transformers' own top_k is 50
         self.eval_kwargs = {**fixed, **config.method.gen_kwargs}
         self.gen_kwargs = {**fixed, **(config.method.gen_experience_kwargs or config.method.gen_kwargs)}
@@ -89,7 +92,8 @@ class Sampler:
         # Stage 1: sample a continuation of each prompt, and end it at its EOS or stop sequence
         query, query_mask, metadata = prompts.batch(indices)
         query, query_mask = query.to(self.device), query_mask.to(self.device)
-        response, mask, outputs = self.finish(self.sample(query, query_mask, settings))
+        response = self.sample(query, query_mask, settings)
+        response, mask, outputs = self.finish([prompts.tokens[i] for i in indices], response, settings)
         texts = [prompts.texts[i] for i in indices]
         samples = [text + output for text, output in zip(texts, outputs, strict=True)]
         sampled = time.perf_counter()
@@ -120,23 +124,16 @@ class Sampler:
 
     def samples_by_itself(self, settings: dict) -> bool:
         """Whether `sampling.sample` knows all the settings."""
-        return set(settings) <= SETTINGS and settings["eos_token_id"] == self.tokenizer.eos_token_id
+        return set(settings) <= SETTINGS
 
-    def finish(self, response: Tensor) -> tuple[Tensor, Tensor, list[str]]:
-        """End each response at its EOS or stop sequence: ids (N, R), mask (N, R), and texts without special tokens.
-
-        The ids stay those that were sampled; trlX tokenises the text again, which can give others. Only a response that is cut
-        at a stop sequence is tokenised again and gets an EOS, as in trlX.
-        """
-        eos = self.tokenizer.eos_token_id
+    def finish(
+        self, prompts: list[list[int]], response: Tensor, settings: dict
+    ) -> tuple[Tensor, Tensor, list[str]]:
+        """End each response (ending.py) to its prompt's ids: ids (N, R), mask (N, R), and texts."""
+        ends = torch.as_tensor(settings["eos_token_id"]).reshape(-1).tolist()
         kept, outputs = [], []
-        for row in response.tolist():
-            tokens = row[: row.index(eos) + 1] if eos in row else row
-            text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-            stops = [text.find(stop) for stop in self.stop_sequences if stop in text]
-            if stops:
-                text = text[: min(stops)].rstrip()
-                tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"] + [eos]
+        for prompt, row in zip(prompts, response.tolist(), strict=True):
+            tokens, text = end_response(prompt, row, self.tokenizer, ends, self.stop_sequences)
             kept.append(tokens)
             outputs.append(text)
         ids, mask = pad_rows(kept, self.tokenizer.pad_token_id, "right")
@@ -179,15 +176,3 @@ class Sampler:
             slices.append((logprobs, ref_logprobs, values.float()))
         logprobs, ref_logprobs, values = (torch.cat(parts) * mask for parts in zip(*slices, strict=True))
         return logprobs, ref_logprobs, values
-
-
-def scores_tensor(scores: list, mask: Tensor) -> Tensor:
-    """Scores (N,) from one number per sample; (N, R) from one list per sample, whose excess goes to the last token."""
-    if not isinstance(scores[0], list):
-        return torch.tensor(scores, device=mask.device)
-    dense = torch.zeros_like(mask)
-    for row, values in enumerate(scores):
-        last = int(mask[row].sum()) - 1
-        for t, value in enumerate(values):
-            dense[row, min(t, last)] += value
-    return dense

@@ -26,7 +26,7 @@ def sample(
     Returns:
         Token ids (N, R), with padding after the end of a response.
     """
-    eos, pad_id = settings["eos_token_id"], settings["pad_token_id"]
+    ends, pad_id = torch.as_tensor(settings["eos_token_id"], device=query.device), settings["pad_token_id"]
     temperature = temperature_of(settings)
     cache, mask, ids, place = DynamicCache(config=model.config), query_mask, query, positions(query_mask)
     ended = torch.zeros(len(query), dtype=torch.bool, device=query.device)
@@ -40,7 +40,7 @@ def sample(
         logits = logits if temperature == 1.0 else logits / temperature
         tokens = choose(logits.softmax(-1), logits, settings, uniform[:, t], t).masked_fill(ended, pad_id)
         response.append(tokens)
-        ended = ended | (tokens == eos)
+        ended = ended | torch.isin(tokens, ends)
         if ended.all():
             break
         ids, place = tokens[:, None], place[:, -1:] + 1

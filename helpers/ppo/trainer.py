@@ -18,6 +18,7 @@ from helpers.ppo.load import load_policy, load_tokenizer, make_optimizer, make_s
 from helpers.ppo.prompts import Prompts
 from helpers.ppo.rollout import Rollouts, concatenate
 from helpers.ppo.run import Listener, Run
+from helpers.ppo.scores import ScoreScale
 from helpers.rewards import MetricFn, RewardFn
 
 
@@ -55,8 +56,7 @@ class PPOTrainer(Run):
         self.config = config
         self.step = 0
         self.kl_coef = float(config.method.init_kl_coef)  # beta
-        self.score_moments = (0, 0.0, 0.0)  # count, mean, sum of squared deviations
-        self.ref_std = config.method.ref_std
+        self.score_scale = ScoreScale(config.method)
         self.num_rollouts, self.chunk_size = config.method.num_rollouts, config.method.chunk_size
         self.batch_size = config.train.batch_size
 
@@ -95,7 +95,8 @@ class PPOTrainer(Run):
         method, train = self.config.method, self.config.train
 
         # Stage 4: what each token earned, and how much better that is than the value head expected
-        rewards = loss.token_rewards(self.scale(rollouts.scores), rollouts.kl(), self.kl_coef, rollouts.mask)
+        scores = self.score_scale(rollouts.scores)
+        rewards = loss.token_rewards(scores, rollouts.kl(), self.kl_coef, rollouts.mask)
         advantages, returns = loss.advantages_and_returns(
             rewards, rollouts.values, rollouts.mask, method.gamma, method.lam
         )
@@ -172,34 +173,9 @@ class PPOTrainer(Run):
         logprobs = loss.token_logprobs(distribution, batch.response)
         return logprobs, values.float(), loss.entropy(distribution)
 
-    def scale(self, scores: Tensor) -> Tensor:
-        """Clip scores to +-cliprange_reward, and divide by what `scale_reward` says: nothing, `ref_std` or the running std."""
-        method = self.config.method
-        if method.cliprange_reward:
-            scores = scores.clamp(-method.cliprange_reward, method.cliprange_reward)
-        totals = scores if scores.dim() == 1 else scores.sum(1)
-        if self.ref_std is None:
-            self.ref_std = totals.std().item()
-        self.score_moments = add_moments(self.score_moments, totals.double())
-        count, _, squares = self.score_moments
-        running_std = (squares / max(count - 1, 1)) ** 0.5
-        divisor = {"ref": self.ref_std, "running": running_std}.get(method.scale_reward, 1.0)
-        return scores / (divisor or 1.0)
-
     def progress(self) -> dict:
-        return super().progress() | {"score_moments": self.score_moments, "ref_std": self.ref_std}
+        return super().progress() | self.score_scale.state()
 
     def restore(self, progress: dict) -> None:
         super().restore(progress)
-        self.score_moments = tuple(progress["score_moments"])
-        self.ref_std = progress["ref_std"]
-
-
-def add_moments(moments: tuple, values: Tensor) -> tuple:
-    """(count, mean, sum of squared deviations) after `values` (N,) are added (Chan et al. 1979)."""
-    count, mean, squares = moments
-    total = count + len(values)
-    delta = values.mean().item() - mean
-    mean_after = mean + delta * len(values) / total
-    squares += values.var(unbiased=False).item() * len(values) + delta**2 * count * len(values) / total
-    return total, mean_after, squares
+        self.score_scale.restore(progress)

@@ -21,9 +21,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from helpers import course, reviews
 from helpers.compare import continue_prompts
 from helpers.course import GIB, Course
+from helpers.ppo.blocks import freeze_below
 from helpers.ppo.config import TRLConfig, default_ppo_config
 from helpers.ppo.parallel import processes
-from helpers.ppo.policy import freeze_below
 from helpers.ppo.run import Run
 from helpers.ppo.train import train
 from helpers.ppo.trainer import PPOTrainer

@@ -47,7 +47,7 @@ def sample(
         watched: a block of the model; its inputs become `Sampled.trunk`.
     """
     temperature = temperature_of(settings)
-    eos, pad_id = settings["eos_token_id"], settings["pad_token_id"]
+    ends, pad_id = torch.as_tensor(settings["eos_token_id"], device=query.device), settings["pad_token_id"]
     steps = []
     weight = model.get_output_embeddings().weight.float()
     with inputs_of(watched) as inputs:
@@ -74,7 +74,7 @@ def sample(
             chosen = probabilities.gather(-1, tokens[:, None]).squeeze(-1) / probabilities.sum(-1)
             steps.append((tokens, chosen.log().masked_fill(ended, 0.0), hidden))
             # stop where all have ended; else the new tokens go in next
-            ended = ended | (tokens == eos)
+            ended = ended | torch.isin(tokens, ends)
             if ended.all():
                 break
             ids, place = tokens[:, None], place[:, -1:] + 1

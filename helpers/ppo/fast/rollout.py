@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from helpers.ppo.blocks import decoder_blocks
 from helpers.ppo.fast import generate, head
 from helpers.ppo.fast.generate import Sampled, inputs_of
 from helpers.ppo.fast.trunk import Top, first_unfrozen
 from helpers.ppo.parallel.rollout import ParallelSampler
-from helpers.ppo.policy import Policy, decoder_blocks, hidden_states
+from helpers.ppo.policy import Policy, hidden_states
 from helpers.ppo.prompts import widen
 from helpers.ppo.rollout import Rollouts
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from helpers.ppo.policy import decoder_blocks, positions
+from helpers.ppo.blocks import decoder_blocks
+from helpers.ppo.policy import positions
 
 
 def first_unfrozen(model: PreTrainedModel) -> int | None:

@@ -18,8 +18,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor, init_device_mes
 from torch.nn.utils import get_total_norm
 
 from helpers.errors import CourseError
+from helpers.ppo.blocks import decoder_blocks
 from helpers.ppo.parallel import processes
-from helpers.ppo.policy import Policy, decoder_blocks
+from helpers.ppo.policy import Policy
 
 
 def split(policy: Policy) -> list[nn.Module]:

@@ -1,0 +1,53 @@
+"""Where a sampled response ends, and what it says."""
+
+from collections.abc import Collection, Sequence
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids that end a text: the tokenizer's EOS, and those that the model's generation_config.json adds to it."""
+    more = model.generation_config.eos_token_id
+    more = [more] if isinstance(more, int) else more or []
+    return list(dict.fromkeys([tokenizer.eos_token_id, *more]))
+
+
+def end_response(
+    prompt: list[int],
+    response: list[int],
+    tokenizer: PreTrainedTokenizerBase,
+    ends: Collection[int],
+    stop_sequences: Sequence[str],
+) -> tuple[list[int], str]:
+    """End a response at an end token, which it keeps, or at a stop sequence: its ids, and its text without special tokens.
+
+    The ids stay those that were sampled; trlX tokenises the text again, which can give others. Only a response that is cut
+    at a stop sequence is tokenised again and gets an EOS, as in trlX.
+    """
+    end = next((place for place, token in enumerate(response) if token in ends), len(response))
+    tokens = response[: end + 1]
+    text = continuation(prompt, tokens, tokenizer)
+    stops = [text.find(stop) for stop in stop_sequences if stop in text]
+    if not stops:
+        return tokens, text
+    text = text[: min(stops)].rstrip()
+    again = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if continuation(prompt, again, tokenizer) != text:  # some tokenizers need to see what comes before
+        fits = (
+            n
+            for n in range(len(tokens), 0, -1)
+            if text.startswith(continuation(prompt, tokens[:n], tokenizer))
+        )
+        again = tokens[: next(fits, 0)]
+    return [*again, tokenizer.eos_token_id], text
+
+
+def continuation(prompt: list[int], response: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the response adds to the text of the prompt.
+
+    It is cut from the text of both: a tokenizer of Llama's kind drops the space before the first word of what it decodes.
+    """
+    begun, whole = (tokenizer.decode(ids, skip_special_tokens=True) for ids in (prompt, prompt + response))
+    if whole.startswith(begun):
+        return whole[len(begun) :]
+    return tokenizer.decode(response, skip_special_tokens=True)
