@@ -88,7 +88,7 @@ class Session:
             self.first = self.trainer.step
 
     def failed(self) -> bool:
-        """Whether the run is being ended by an error or an interrupt; then its trainer reaches nobody."""
+        """Whether the run is being ended by an error or an interrupt; then its trainer comes with that."""
         return sys.exc_info()[1] not in (None, self.error)
 
     def seconds(self) -> float:
@@ -250,7 +250,7 @@ def how_to_go_on(trainer: Run, found: dict | None, failed: bool = False) -> str:
 
     Args:
         found: `checkpoints` of its folder before it began: they may be another run's.
-        failed: whether an error or an interrupt ends it, so that no trainer is returned.
+        failed: whether an error or an interrupt ends it, which then carries the trainer.
     """
     train = trainer.config.train
     folder, source = train.checkpoint_dir, train.resume_from_checkpoint
@@ -263,13 +263,15 @@ def how_to_go_on(trainer: Run, found: dict | None, failed: bool = False) -> str:
         folder = str(latest)
     if not latest and source:
         folder, latest = source, checkpoint.newest(Path(source))
+    kept = " The trainer has its model and history."
+    if failed:
+        kept = " The error carries the trainer, with model and history: in a notebook it is sys.last_value.trainer."
     if latest:
         return ended + (
             f"The same call goes on from {latest.name} with config.evolve(train=dict(resume_from_checkpoint={folder!r})), "
-            "in a configuration file with train.resume_from_checkpoint."
+            f"in a configuration file with train.resume_from_checkpoint.{kept if failed else ''}"
         )
     others = f" The checkpoints in {folder} are another run's." if there else ""
-    kept = "" if failed else " The trainer has its model and history."
     return f"{ended}It has written no checkpoint, so the same call begins anew.{others}{kept}"
 
 

@@ -8,7 +8,8 @@ by naming them or with **kwargs. It may return a list of numbers per sample, one
 import inspect
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from helpers.errors import CourseError
@@ -19,6 +20,7 @@ MetricFn = Callable[
 ]  # metric_fn(samples, ...): a number per sample for each name
 
 HOW = "A reward function returns one finite number for each sample: reward_fn(samples) -> list[float]."
+HOW_TO_MEASURE = "A metric function returns numbers by name: metric_fn(samples) -> dict[str, list[float]]."
 
 
 def get_positive_score(scores: list[dict]) -> float:
@@ -97,23 +99,71 @@ def score(
     Raises:
         CourseError: a reward is no finite number, or their count is wrong; it names the first such sample.
     """
-    rewards = call_with_accepted(reward_fn, samples=samples, prompts=prompts, outputs=outputs, **context)
-    if hasattr(rewards, "tolist"):
-        rewards = rewards.tolist()
-    if not isinstance(rewards, (list, tuple)):
+    returned = call_with_accepted(reward_fn, samples=samples, prompts=prompts, outputs=outputs, **context)
+    rewards = as_list(returned)
+    if rewards is None:
         raise CourseError(
-            f"the reward function returned {describe(rewards)} for {len(samples)} samples. {HOW}"
+            f"the reward function returned {describe(returned)} for {len(samples)} samples. {HOW}"
         )
     if len(rewards) != len(samples):
         raise CourseError(
             f"the reward function returned {len(rewards)} rewards for {len(samples)} samples. {HOW}"
         )
-    checked = [check_reward(reward, index, samples[index]) for index, reward in enumerate(rewards)]
+    checked = [
+        check_reward(reward, index, samples[index], outputs[index]) for index, reward in enumerate(rewards)
+    ]
     if len({type(reward) for reward in checked}) > 1:
         raise CourseError(
             f"the reward function returned numbers for some samples and lists for others. {HOW}"
         )
+    if all(isinstance(reward, list) and len(reward) == 1 for reward in checked):
+        # a reward model's own output, (N, 1): one reward a sample, as trlX takes it, and none for the first token
+        if isinstance(returned, (list, tuple)) and isinstance(returned[0], (list, tuple)):
+            warnings.warn(
+                "each sample's list of rewards holds one number: taken as the sample's reward", stacklevel=3
+            )
+        return [reward[0] for reward in checked]
     return checked
+
+
+def measure(metric_fn: MetricFn, samples: list[str], **context: Any) -> dict[str, list[float]]:
+    """Call `metric_fn` with what it asks for, and hold what it returns to its contract.
+
+    Returns:
+        A list of one float per sample for each name.
+    Raises:
+        CourseError: it returns something else; it names the metric.
+    """
+    found = call_with_accepted(metric_fn, samples=samples, **context)
+    if not isinstance(found, Mapping):
+        raise CourseError(f"the metric function returned {describe(found)}. {HOW_TO_MEASURE}")
+    return {str(name): check_metric(str(name), values, len(samples)) for name, values in found.items()}
+
+
+def check_metric(name: str, values: Any, count: int) -> list[float]:
+    """The values of a metric as `count` floats; one number that stands for all samples counts for each.
+
+    Raises:
+        CourseError: there are more or fewer, or one is no number.
+    """
+    numbers = as_list(values)
+    numbers = [values] * count if numbers is None else numbers
+    numbers = [number[0] if isinstance(number, list) and len(number) == 1 else number for number in numbers]
+    numbers = [number.item() if getattr(number, "size", None) == 1 else number for number in numbers]
+    wrong = [n for n in numbers if not isinstance(n, (int, float))]
+    if len(numbers) != count or wrong:
+        what = f"{wrong[0]!r:.60}" if wrong else f"{len(numbers)} values for {count} samples"
+        raise CourseError(f"the metric {name!r:.60} has {what}. {HOW_TO_MEASURE}")
+    return [float(number) for number in numbers]
+
+
+def as_list(values: Any) -> list | None:
+    """The values of a list, tuple, array, tensor, pandas Series, Column of a data set or generator; None for anything else."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    if isinstance(values, (str, bytes, Mapping, Set)) or not isinstance(values, (Iterator, Sequence)):
+        return None
+    return list(values)
 
 
 def call_with_accepted(function: Callable, **arguments: Any) -> Any:
@@ -136,16 +186,15 @@ def takes_samples_first(parameters: Mapping[str, inspect.Parameter], arguments: 
     return first.kind is not first.POSITIONAL_OR_KEYWORD or first.name not in arguments
 
 
-def check_reward(reward: Any, index: int, sample: str) -> float | list[float]:
-    """The reward of sample `index` as a float, or as a list of floats, one per token.
+def check_reward(reward: Any, index: int, sample: str, output: str) -> float | list[float]:
+    """The reward of sample `index` as a float, or as a list of floats, one per token; none for an output that ended at once.
 
     Raises:
         CourseError: it is something else, or not finite.
     """
-    if hasattr(reward, "tolist"):
-        reward = reward.tolist()
-    if isinstance(reward, (list, tuple)) and reward:
-        return [check_number(value, index, sample) for value in reward]
+    values = as_list(reward)
+    if values or (values == [] and not output):
+        return [check_number(value, index, sample) for value in values]
     return check_number(reward, index, sample)
 
 

@@ -96,6 +96,7 @@ def load_model(
         if model.config.name_or_path != str(source) or getattr(model, "_hf_peft_config_loaded", False):
             raise CourseError("it leads to another model: expected a whole model")
         refuse_unfit(type(model).__name__, found)
+        refuse_no_numbers(model)
         return model
 
 
@@ -131,6 +132,18 @@ def refuse_what_runs(source: Source, what: str) -> None:
         place = pinned(source, {})
         refuse_untrusted(source, place)
         refuse_adapter(source, place)
+
+
+def refuse_unreadable(kind: type, folder: Source, what: str) -> None:
+    """Refuse a model's folder whose weights are not those of its architecture. Only their names and shapes are read.
+
+    Raises:
+        CourseError: names the weights that are missing or have another shape.
+    """
+    with errors_about(what, folder, EXPECTED):
+        arguments = dict(device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True)
+        _, found = kind.from_pretrained(folder, **arguments)
+        refuse_unfit(kind.__name__, found)
 
 
 def refuse_wrong_weights(model: PreTrainedModel, folder: Source, what: str) -> None:
@@ -438,6 +451,19 @@ def refuse_unfit(model: str, found: dict) -> None:
         raise CourseError(
             f"it has weights of another shape than its config.json says: {first_of(shapes)}. Use the config.json that was "
             "saved with these weights, and no model_extra_configs that change the size."
+        )
+
+
+def refuse_no_numbers(model: PreTrainedModel) -> None:
+    """Refuse weights that are infinite or NaN, as a run that diverged leaves them.
+
+    Raises:
+        CourseError: names the first of them.
+    """
+    wrong = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
+    if wrong:
+        raise CourseError(
+            f"it has weights that are infinite or no numbers: {first_of(wrong)}. Use the model from before they were."
         )
 
 

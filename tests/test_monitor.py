@@ -284,10 +284,10 @@ def test_how_to_go_on_without_a_checkpoint(tmp_path, capsys):
     assert "no checkpoint, so the same call begins anew. The trainer has its model and history." in said
 
 
-def test_a_run_that_failed_has_no_trainer_to_go_on_with(tmp_path, capsys):
+def test_a_run_that_failed_says_where_its_trainer_is(tmp_path, capsys):
     for error in (MemoryError(), KeyboardInterrupt()):
         said = end_of(tmp_path, capsys, error=error)
-        assert "begins anew" in said and "trainer" not in said
+        assert "begins anew" in said and "it is sys.last_value.trainer" in said
 
 
 def test_an_error_outside_is_not_the_runs(tmp_path, capsys):

@@ -5,10 +5,12 @@ and the history. The run reads the frozen weights again from the model it starte
 `state.json` the rest; `hf_model/` is the policy as transformers loads it.
 """
 
+import copy
 import json
 import random
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from helpers import files
 from helpers.errors import CourseError
+from helpers.ppo import identity
 from helpers.ppo.parallel import processes, sharding
 
 if TYPE_CHECKING:
@@ -111,33 +114,48 @@ def is_model_config(path: Path) -> bool:
         return False
 
 
-def save(trainer: "Run", folder: Path) -> Path:
-    """Write the trainer's whole state to `folder`. All processes call this, and the main one writes.
+@dataclass
+class State:
+    """All that a run needs to go on, apart from the frozen weights: on the CPU, and no longer changed by the run."""
 
-    Raises:
-        CourseError: the folder cannot take it, or the disk is full.
-    """
-    tensors = {f"policy.{name}": p.detach() for name, p in trainer.policy.trainable().items()}
+    tensors: dict[str, torch.Tensor]  # the weights that learn, the optimizer's memory, torch's random states
+    rest: dict  # what JSON can hold: PARTS, and which run this is
+
+
+def state_of(trainer: "Run") -> State:
+    """The trainer's state as it is now. All processes call this, and the main one gets the optimizer's tensors."""
+    tensors = {f"policy.{name}": p.detach().cpu().clone() for name, p in trainer.policy.trainable().items()}
     optimizer = trainer.optimizer.state_dict()
     for index, state in optimizer["state"].items():
         for key, value in state.items():
             if value is not None:
                 value = sharding.whole(value)
                 if processes.is_main():  # the others have no use for all of them
-                    tensors[f"optimizer.{index}.{key}"] = value.cpu()
+                    tensors[f"optimizer.{index}.{key}"] = value.cpu().clone()
     tensors |= {f"random.{name}": value for name, value in torch_random_states().items()}
+    rest = {
+        "engine": trainer.engine,
+        "config": trainer.config.to_dict(),
+        "run": trainer.identity,
+        "optimizer_groups": copy.deepcopy(optimizer["param_groups"]),
+        "scheduler": copy.deepcopy(trainer.scheduler.state_dict()),
+        "random": python_random_states(),
+        "progress": trainer.progress(),
+    }
+    return State(tensors, rest)
+
+
+def save(trainer: "Run", folder: Path) -> Path:
+    """Write the trainer's whole state to `folder`. All processes call this, and the main one writes.
+
+    Raises:
+        CourseError: the folder cannot take it, or the disk is full.
+    """
+    state = state_of(trainer)
 
     def write(place: Path) -> None:
-        save_file({name: t.contiguous().cpu() for name, t in tensors.items()}, place / "state.safetensors")
-        state = {
-            "engine": trainer.engine,
-            "config": trainer.config.to_dict(),
-            "optimizer_groups": optimizer["param_groups"],
-            "scheduler": trainer.scheduler.state_dict(),
-            "random": python_random_states(),
-            "progress": trainer.progress(),
-        }
-        (place / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        save_file({name: t.contiguous() for name, t in state.tensors.items()}, place / "state.safetensors")
+        (place / "state.json").write_text(json.dumps(state.rest), encoding="utf-8")
         trainer.write_model(place / "hf_model")
 
     processes.on_main(lambda: check_checkpoint_folder(folder))
@@ -148,40 +166,58 @@ def load(trainer: "Run", folder: Path) -> None:
     """Put the trainer into the state that `folder` holds.
 
     Raises:
-        CourseError: the checkpoint is damaged, or another engine, configuration or model made it.
+        CourseError: the checkpoint is damaged, or another engine, configuration, model or prompts made it.
     """
-    tensors, state = read_state(folder)
-    if state["engine"] != trainer.engine:
+    state = read(trainer, folder)
+    try:
+        put(trainer, state)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise damaged(folder, error) from error
+
+
+def read(trainer: "Run", folder: Path) -> State:
+    """The state that `folder` holds, which this trainer can go on from.
+
+    Raises:
+        CourseError: as `load`.
+    """
+    tensors, rest = read_state(folder)
+    if rest["engine"] != trainer.engine:
         raise CourseError(
-            f"{folder} was made by the engine {state['engine']}, this run uses {trainer.engine}. Set RLHF_ENGINE to go on "
+            f"{folder} was made by the engine {rest['engine']}, this run uses {trainer.engine}. Set RLHF_ENGINE to go on "
             "with the other, or start anew with another checkpoint_dir and resume_from_checkpoint=None."
         )
-    refuse_other_config(state["config"], trainer.config.to_dict(), folder)
+    refuse_other_config(rest["config"], trainer.config.to_dict(), folder)
+    identity.refuse_other(rest.get("run"), trainer.identity, folder)
     refuse_other_tensors(tensors, trainer.policy.trainable(), folder)
     for part, now in [("scheduler", trainer.scheduler), ("optimizer_groups", trainer.optimizer)]:
         current = now.state_dict() if part == "scheduler" else now.state_dict()["param_groups"]
-        if not alike(state[part], current):
+        if not alike(rest[part], current):
             raise damaged(folder, f"{part} in state.json is of another kind")
-    try:
-        with sharding.in_shards(trainer.blocks):
-            learning = trainer.policy.trainable()
-            for name, parameter in learning.items():
-                parameter.data.copy_(sharding.like(tensors[f"policy.{name}"], parameter))
-            parameters = list(learning.values())
-            optimizer_state: dict = {}
-            for name, value in tensors.items():
-                if name.startswith("optimizer."):
-                    _, index, key = name.split(".")
-                    index = int(index)
-                    optimizer_state.setdefault(index, {})[key] = sharding.like(value, parameters[index])
-            trainer.optimizer.load_state_dict(
-                {"state": optimizer_state, "param_groups": state["optimizer_groups"]}
-            )
-        trainer.scheduler.load_state_dict(state["scheduler"])
-        trainer.restore(state["progress"])
-        set_random_states(state["random"], {n[7:]: t for n, t in tensors.items() if n.startswith("random.")})
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise damaged(folder, error) from error
+    return State(tensors, rest)
+
+
+def put(trainer: "Run", state: State) -> None:
+    """Put the trainer into this state, which fits it."""
+    tensors, rest = state.tensors, state.rest
+    with sharding.in_shards(trainer.blocks):
+        learning = trainer.policy.trainable()
+        for name, parameter in learning.items():
+            parameter.data.copy_(sharding.like(tensors[f"policy.{name}"], parameter))
+        parameters = list(learning.values())
+        optimizer_state: dict = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                index = int(index)
+                optimizer_state.setdefault(index, {})[key] = sharding.like(value, parameters[index])
+        trainer.optimizer.load_state_dict(
+            {"state": optimizer_state, "param_groups": rest["optimizer_groups"]}
+        )
+    trainer.scheduler.load_state_dict(rest["scheduler"])
+    trainer.identity = rest.get("run") or trainer.identity
+    trainer.restore(rest["progress"])
+    set_random_states(rest["random"], {n[7:]: t for n, t in tensors.items() if n.startswith("random.")})
 
 
 def read_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
@@ -256,18 +292,47 @@ def refuse_other_tensors(
 
 
 def newest(folder: Path) -> Path | None:
-    """`folder` itself if it is a checkpoint, else the checkpoint with the most steps inside it; None if there is none."""
+    """`folder` itself if it is a checkpoint, else the newest checkpoint in it of the run that began last; None without one.
+
+    Raises:
+        CourseError: it is a file, or holds a model and no checkpoint.
+    """
+    if folder.is_file():
+        raise CourseError(
+            f"{folder} is a file: expected a checkpoint's folder, or the folder that checkpoints are in"
+        )
     if not folder.is_dir():
         return None
-    found = {folder: 0} | {
-        path: int(NAME.fullmatch(path.name)[1]) for path in folder.iterdir() if NAME.fullmatch(path.name)
-    }
-    for path in found:
-        files.settle(path)
+    files.settle(folder)
     if (folder / "state.json").exists():
         return folder
-    inside = [path for path in found if (path / "state.json").exists()]
-    return max(inside, key=found.get, default=None)
+    inside = whole_in(folder)
+    if not inside and any(is_model_config(place / "config.json") for place in (folder, folder / "hf_model")):
+        raise CourseError(
+            f"{folder} holds a model and no checkpoint, from which a run cannot go on. To train that model further, make it "
+            "model.model_path and set train.resume_from_checkpoint to None."
+        )
+    return max(identity.of_newest_run(folder, inside), key=steps_of, default=None)
+
+
+def whole_in(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, whichever run they are of."""
+    named = [path for path in folder.iterdir() if NAME.fullmatch(path.name)]
+    for path in named:
+        files.settle(path)
+    return sorted((path for path in named if (path / "state.json").exists()), key=steps_of)
+
+
+def of_other_runs(folder: Path) -> list[str]:
+    """The names of the checkpoints in a folder that `newest` leaves alone, because they are of earlier runs."""
+    inside = [] if (folder / "state.json").exists() else whole_in(folder)
+    own = identity.of_newest_run(folder, inside)
+    return [path.name for path in inside if path not in own]
+
+
+def steps_of(path: Path) -> int:
+    """The steps that the name of a checkpoint's folder tells."""
+    return int(NAME.fullmatch(path.name)[1])
 
 
 MAY_DIFFER = {"total_steps", "epochs", "eval_interval", "checkpoint_interval", "checkpoint_dir", "save_best"}

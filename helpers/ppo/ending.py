@@ -1,8 +1,11 @@
 """Where a sampled response ends, and what it says."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from helpers.errors import CourseError
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -10,6 +13,22 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
     more = model.generation_config.eos_token_id
     more = [more] if isinstance(more, int) else more or []
     return list(dict.fromkeys([tokenizer.eos_token_id, *more]))
+
+
+def check_stop_sequences(stops: Any) -> list[str]:
+    """Stop sequences as a list of texts; a single text counts as one.
+
+    Raises:
+        CourseError: one is empty, which would end every response at once, or no text.
+    """
+    stops = [] if stops is None else [stops] if isinstance(stops, str) else stops
+    if not isinstance(stops, Iterable) or isinstance(stops, (bytes, dict)):
+        raise CourseError(f"stop_sequences is {stops!r:.60}: expected a list of texts")
+    stops = list(stops)
+    for index, stop in enumerate(stops):
+        if not isinstance(stop, str) or not stop:
+            raise CourseError(f"stop_sequences[{index}] is {stop!r:.60}: expected a text that is not empty")
+    return [str(stop) for stop in stops]
 
 
 def end_response(

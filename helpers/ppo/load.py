@@ -5,12 +5,13 @@ from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerBase
 
 from helpers import weights
 from helpers.errors import CourseError
 from helpers.ppo.config import TRLConfig
 from helpers.ppo.fields import OptimizerConfig, SchedulerConfig, nearest
+from helpers.ppo.identity import digest_of_weights
 from helpers.ppo.lora import lora_policy
 from helpers.ppo.policy import Policy
 
@@ -47,8 +48,20 @@ def load_policy(config: TRLConfig) -> Policy:
         AutoModelForCausalLM, config.model.model_path, "model.model_path", config.model.model_extra_configs
     )
     if config.model.peft_config:
-        return lora_policy(model, config.model.peft_config)
-    return Policy(model, config.model.num_layers_unfrozen)
+        policy = lora_policy(model, config.model.peft_config)
+    else:
+        policy = Policy(model, config.model.num_layers_unfrozen)
+    # a file's own defaults would rule `generate` alone: the run's settings say it all
+    policy.base_model.generation_config = plain_generation(policy.reference.generation_config)
+    policy.digest = digest_of_weights(policy.reference)
+    return policy
+
+
+def plain_generation(found: GenerationConfig) -> GenerationConfig:
+    """Settings of sampling that change nothing, with the special tokens of those that came with a model."""
+    return GenerationConfig(
+        bos_token_id=found.bos_token_id, eos_token_id=found.eos_token_id, pad_token_id=found.pad_token_id
+    )
 
 
 def context_limit(config: TRLConfig, policy: Policy) -> int:

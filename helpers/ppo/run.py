@@ -17,13 +17,15 @@ from helpers import files
 from helpers.errors import CourseError
 from helpers.ppo import checkpoint
 from helpers.ppo.config import REAL_TRLX, TRLConfig
+from helpers.ppo.identity import check_mark, identity_of, mark_newest
 from helpers.ppo.load import context_limit, make_optimizer
 from helpers.ppo.lora import plain_weights
 from helpers.ppo.parallel import processes, sharding
 from helpers.ppo.policy import Policy
 from helpers.ppo.prompts import Prompts, PromptSet
 from helpers.ppo.rollout import Sampler, concatenate
-from helpers.rewards import MetricFn, RewardFn, call_with_accepted
+from helpers.ppo.trial import refuse_other_logprobs, try_saving
+from helpers.rewards import MetricFn, RewardFn, measure
 
 
 @dataclass
@@ -109,9 +111,13 @@ class Run:
             eval_prompts = prompts[: train.batch_size * processes.count()]
         self.prompts = PromptSet(prompts, self.tokenizer, limit, "prompts")
         self.eval_prompts = PromptSet(eval_prompts, self.tokenizer, limit, "eval_prompts")
+        self.identity = identity_of(self.policy.digest, self.prompts, self.eval_prompts)
+        self.kept: checkpoint.State | None = None  # what the run goes back to where it fails
+        self.saved: int | None = None  # the step of the newest checkpoint
         self.total_steps = planned_steps(self.config)
         self.check_folders()
         self.sampler = self.make_sampler(reward_fn, list(stop_sequences or []))
+        try_saving(self, Path(train.checkpoint_dir))
 
     def check_folders(self) -> None:
         """Check that the run can save to its folders, before any time is spent.
@@ -122,6 +128,7 @@ class Run:
         train = self.config.train
         folder = Path(train.checkpoint_dir)
         needed = checkpoint_bytes(self.policy)
+        processes.on_main(lambda: check_mark(folder))
         processes.on_main(
             lambda: files.check_space(folder, needed, "set train.checkpoint_dir to another disk")
         )
@@ -148,7 +155,11 @@ class Run:
 
     @contextmanager
     def told(self) -> Iterator[None]:
-        """Tell the listeners of the start and the end of the loop inside. Where `stop` ends it, evaluate once more."""
+        """Tell the listeners of the start and the end of the loop inside. Where `stop` ends it, evaluate once more.
+
+        Where an error or an interrupt ends it, the run goes back to the end of its last round and saves that. The error goes
+        on, with the run as its `trainer`.
+        """
         self.tell("start")
         self.began = self.round_began = time.monotonic()
         try:
@@ -157,8 +168,30 @@ class Run:
             if not self.history.evals or self.history.evals[-1]["step"] < self.step:
                 with suppress(Stopped):
                     self.record_evaluation(self.evaluate())
+        except BaseException as error:
+            error.trainer = self
+            self.go_back()
+            raise
         finally:
             self.tell("end")
+
+    def keep_state(self) -> None:
+        """Keep the state as it is now in memory. Of several processes none has all of it, and none keeps any."""
+        if processes.count() == 1:
+            self.kept = checkpoint.state_of(self)
+
+    def go_back(self) -> None:
+        """Take up the state that was kept, and write it as a checkpoint if it has learned anything that is not saved yet."""
+        if self.kept is None:
+            return
+        checkpoint.put(self, self.kept)
+        folder = self.checkpoint_folder(self.step)
+        if self.step == 0 or self.saved == self.step:
+            return
+        try:
+            checkpoint.save(self, folder)
+        except CourseError as error:
+            warnings.warn(f"the run could not be saved: {error}", stacklevel=4)
 
     def resume(self) -> bool:
         """Go on from the newest checkpoint in `resume_from_checkpoint`; if there is none, try the reward function on two samples.
@@ -171,13 +204,23 @@ class Run:
         folder = self.config.train.resume_from_checkpoint
         found = checkpoint.newest(Path(folder)) if folder else None
         if found:
+            others = checkpoint.of_other_runs(Path(folder))
+            if others:
+                warnings.warn(
+                    f"{folder} also holds {', '.join(others)} of earlier runs: left alone", stacklevel=4
+                )
             checkpoint.load(self, found)
-            return True
-        if folder:
-            warnings.warn(f"no checkpoint in {folder} yet: starting from the beginning", stacklevel=4)
-        with self.random_state_kept():
-            self.sampler.rollouts(self.prompts, [0, len(self.prompts) - 1])
-        return False
+            self.saved = self.step
+        elif folder:
+            warnings.warn(
+                f"no checkpoint of this run in {folder} yet: starting from the beginning", stacklevel=4
+            )
+        if not found:
+            with self.random_state_kept():
+                tried, _ = self.sampler.rollouts(self.prompts, [0, len(self.prompts) - 1])
+            refuse_other_logprobs(self, tried)
+        processes.on_main(lambda: mark_newest(Path(self.config.train.checkpoint_dir), self.identity["id"]))
+        return found is not None
 
     def evaluate(self) -> dict:
         """Sample once for each held-out prompt: mean reward, KL (nats a sample), length (tokens), distinct share and metrics.
@@ -223,8 +266,7 @@ class Run:
         def measured() -> list[tuple[str, list[float]]]:
             if not share["samples"]:
                 return []
-            found = call_with_accepted(self.metric_fn, **share, tokenizer=self.tokenizer)
-            return [(name, torch.as_tensor(values).reshape(-1).tolist()) for name, values in found.items()]
+            return list(measure(self.metric_fn, **share, tokenizer=self.tokenizer).items())
 
         return [row for part in processes.gather(measured) for row in part]
 
@@ -234,6 +276,23 @@ class Run:
         """Add a round to the history: see `round_row`. Warn where its rewards teach nothing."""
         warn_of_scores(rewards, self.config.method.cliprange_reward)
         self.history.rounds.append(round_row(self.step, rewards, kl, self.kl_coef, lengths, outputs, seconds))
+
+    def refuse_divergence(self, numbers: Tensor | float, what: str) -> None:
+        """End a run whose numbers are no numbers any more.
+
+        Raises:
+            CourseError: one of these is infinite or NaN; it says what they are, and the likely cause.
+        """
+        if not torch.as_tensor(numbers).isfinite().all():
+            raise CourseError(
+                f"at step {self.step} {what} became infinite or no number at all: the run has diverged. Likely causes: steps that are "
+                f"too large (the learning rate was {self.optimizer.param_groups[0]['lr']:g}; try a tenth), or rewards that are (the "
+                f"largest mean of a round was {max((abs(row['reward']) for row in self.history.rounds), default=0):g}; bring them to about 1)."
+            )
+
+    def refuse_diverged_weights(self) -> None:
+        """As `refuse_divergence`, of the weights after a step."""
+        self.refuse_divergence(sharding.local_sum(self.policy.trainable().values()), "the weights")
 
     def record_evaluation(self, results: dict) -> None:
         """Add the results of `evaluate` to the history, and save the model if its reward is the highest so far."""
@@ -283,6 +342,7 @@ class Run:
         needed = self.round_seconds + self.evaluation_seconds
         over = self.minutes is not None and now + needed > self.began + 60 * self.minutes
         over = processes.any_of(over)
+        self.keep_state()
         self.save_checkpoint_if_due(over)
         if over and self.step < self.total_steps:
             raise Stopped
@@ -294,16 +354,17 @@ class Run:
         due = self.step // interval > (self.step - steps_this_round) // interval
         if due or over or self.step >= self.total_steps:
             checkpoint.save(self, self.checkpoint_folder(self.step))
+            self.saved = self.step
 
     def progress(self) -> dict:
         """The state that a checkpoint holds beside weights, optimizer and random states."""
         return {
             "step": self.step,
             "kl_coef": self.kl_coef,
-            "prompt_order": self.prompts.order,
+            "prompt_order": list(self.prompts.order),
             "prompt_count": len(self.prompts),
             "processes": processes.count(),
-            "history": vars(self.history),
+            "history": {name: list(rows) for name, rows in vars(self.history).items()},
         }
 
     def restore(self, progress: dict) -> None:
@@ -325,7 +386,7 @@ class Run:
         self.step = progress["step"]
         self.kl_coef = progress["kl_coef"]
         self.prompts.order = progress["prompt_order"]
-        self.history = History(**progress["history"])
+        self.history = History(**{name: list(rows) for name, rows in progress["history"].items()})
 
     @contextmanager
     def random_state_kept(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ from typing import Any
 from accelerate.utils import set_seed
 
 from helpers.ppo.config import TRLConfig, default_ppo_config
+from helpers.ppo.ending import check_stop_sequences
 from helpers.ppo.fast.trainer import FastPPOTrainer
 from helpers.ppo.prompts import Prompts
 from helpers.ppo.run import Listener, refuse_other_methods
@@ -23,7 +24,7 @@ def train(
     eval_prompts: Prompts | None = None,
     metric_fn: MetricFn | None = None,
     config: TRLConfig | None = None,
-    stop_sequences: list[str] | None = None,
+    stop_sequences: Sequence[str] | None = None,
     minutes: float | None = None,
     listeners: Sequence[Listener] = (),
     trainer_class: type[PPOTrainer] = FastPPOTrainer,
@@ -39,7 +40,7 @@ def train(
         eval_prompts: held-out prompts, scored before, during and after training; if left out, the first prompts.
         metric_fn: `metric_fn(samples, ...) -> dict[str, list[float]]`; each evaluation reports the means.
         config: see helpers/ppo/fields.py; if left out, `default_ppo_config()`.
-        stop_sequences: a continuation ends where one of these begins.
+        stop_sequences: a continuation ends where one of these begins. A single text is one.
         minutes: the run ends in this time, after a whole round, with a last evaluation and a checkpoint to go on from. The
             first round always runs. Not in trlX.
         listeners: objects that hear of start, progress and end. Not in trlX.
@@ -54,8 +55,7 @@ def train(
     if model_path:
         config = config.evolve(model=dict(model_path=model_path))
     set_seed(config.train.seed)
-    trainer = trainer_class(
-        config, reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners, minutes
-    )
+    stops = check_stop_sequences(stop_sequences)
+    trainer = trainer_class(config, reward_fn, prompts, eval_prompts, metric_fn, stops, listeners, minutes)
     trainer.learn()
     return trainer

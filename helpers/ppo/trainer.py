@@ -70,6 +70,7 @@ class PPOTrainer(Run):
         with self.told():
             if not self.resume():
                 self.record_evaluation(self.evaluate())
+            self.keep_state()
             while self.step < self.total_steps:
                 self.update(self.collect())
                 self.end_round()
@@ -87,6 +88,7 @@ class PPOTrainer(Run):
         rollouts = concatenate(parts)
         rewards, kl, lengths = rollouts.total_scores(), rollouts.kl().sum(1), rollouts.mask.sum(1)
         self.record_round(rewards, kl, lengths, outputs, self.sampler.seconds)
+        self.refuse_divergence(torch.cat([kl, rollouts.values.sum(1)]), "log-probabilities or values")
         self.tell("progress")
         return rollouts
 
@@ -140,6 +142,8 @@ class PPOTrainer(Run):
         self.scheduler.step()
         self.step += 1
         means = {name: value / tokens.item() for name, value in totals.items()}
+        self.refuse_divergence(means["loss"], "the loss")
+        self.refuse_diverged_weights()
         return {"step": self.step, **means, "grad_norm": norm, "lr": lr}
 
     def losses(self, batch: Rollouts, advantages: Tensor, returns: Tensor) -> tuple[Tensor, dict[str, float]]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from helpers.ppo.config import TRLConfig, check, default_ppo_config
+from helpers.ppo.ending import check_stop_sequences
 from helpers.ppo.parallel import processes
 from helpers.ppo.run import refuse_other_methods
 from helpers.real_trlx.patches import import_trlx
@@ -23,7 +24,7 @@ def train(
     eval_prompts: list | None = None,
     metric_fn: Callable | None = None,
     config: TRLConfig | TrlxConfig | None = None,
-    stop_sequences: list[str] | None = None,
+    stop_sequences: Sequence[str] | None = None,
     minutes: float | None = None,
     listeners: Sequence = (),
 ) -> CourseTrainer:
@@ -56,7 +57,7 @@ def train(
         reward_fn=reward_fn,
         metric_fn=metric_fn,
         config=TrlxConfig.from_dict(settings),
-        stop_sequences=list(stop_sequences or []),
+        stop_sequences=check_stop_sequences(stop_sequences),
     )
 
 

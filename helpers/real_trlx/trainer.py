@@ -11,6 +11,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from helpers.errors import CourseError
 from helpers.ppo import loss
+from helpers.ppo.ending import end_response
 from helpers.ppo.load import load_policy, load_tokenizer, make_scheduler
 from helpers.ppo.parallel import processes, sharding
 from helpers.ppo.parallel.rollout import ParallelSampler
@@ -82,6 +83,11 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         self.device, self.autocast = self.accelerator.device, self.accelerator.autocast
         self.prepare(reward_fn, prompts, eval_prompts, metric_fn, stop_sequences, listeners, minutes)
         self.refuse_padding_in_prompts()
+        self.refuse_added_tokens()
+        # what is not set is transformers' own: 50 for top_k
+        self.generate_kwargs |= self.sampler.eval_kwargs
+        if self.generate_experience_kwargs is not None:
+            self.generate_experience_kwargs |= self.sampler.gen_kwargs
         self.sampler.temperature = 1.0  # that of trlX's log-probabilities, however it samples
         config.train.save_best = False  # `Run` does; trlX forgets the best reward when it resumes
 
@@ -133,12 +139,16 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         with self.told():
             if self.resume():
                 self.resumed_at = self.step
-            if self.step < self.total_steps:
-                self.learning = True
-                self.learn_in_memory()
-                self.save_checkpoint_if_due(over=False)
-        self.learning = False
-        self.model = self.policy.base_model  # as transformers knows it: what readers expect of trainer.model
+            self.keep_state()
+            try:
+                if self.step < self.total_steps:
+                    self.learning = True
+                    self.learn_in_memory()
+                    self.save_checkpoint_if_due(over=False)
+            finally:
+                self.learning = False
+                # as transformers knows it: what readers expect of trainer.model
+                self.model = self.policy.base_model
 
     def evaluate(self) -> dict:
         """`Run.evaluate`; but trlX's first one comes when it has just set its counter to 0, resumed or not."""
@@ -167,10 +177,37 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
                 "stop_sequences cut everything? gen_kwargs=dict(min_new_tokens=1) forbids an early end."
             )
         self.record_round(torch.tensor(self.scores), kl, lengths, self.outputs, self.seconds)
+        self.refuse_divergence(kl, "log-probabilities")
         values, returns = joined(self.values_and_returns)
         explained = loss.explained_variance(values, returns, torch.ones_like(values))
         self.history.rounds[-1]["explained_variance"] = explained
         self.tell("progress")
+
+    def decode(
+        self,
+        prompts: Tensor,
+        samples: Tensor,
+        prompt_sizes: Tensor | None = None,
+        append_eos_token: bool = False,
+    ) -> tuple[list[str], list[str], list[str]]:
+        """The texts of samples, prompts and outputs, with the EOS as text where trlX asks for it and an output ended.
+
+        trlX decodes prompts and outputs apart, and a tokenizer of Llama's kind then loses the space between them.
+        Until: trlX gives "I watched this film" and " and" for a sample of both under such a tokenizer.
+        """
+        tokenizer = self.tokenizer
+        ends = torch.as_tensor(self.sampler.gen_kwargs["eos_token_id"]).reshape(-1).tolist()
+        sizes = [prompts.shape[1]] * len(prompts) if prompt_sizes is None else prompt_sizes
+        texts, asked, outputs = [], [], []
+        for prompt, sample, size in zip(prompts.tolist(), samples.tolist(), sizes, strict=True):
+            prompt, response = prompt[:size], sample[size:]
+            tokens, output = end_response(prompt, response, tokenizer, ends, self.stop_sequences)
+            ended = tokens != response or response[-1] in (*ends, tokenizer.pad_token_id)
+            output += tokenizer.eos_token if append_eos_token and ended else ""
+            asked.append(tokenizer.decode(prompt, skip_special_tokens=True))
+            outputs.append(output)
+            texts.append(asked[-1] + output)
+        return texts, asked, outputs
 
     def loss(self, batch: PPORLBatch) -> tuple[Tensor, dict]:
         """trlX's loss of a micro-batch and its statistics; the entropy, for the monitor, comes from the same logits.
@@ -187,6 +224,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
             hook.remove()
         if not mask.any():
             return 0.0 * (seen[0].logits.sum() + seen[0].value.sum()), dict.fromkeys([*stats, "entropy"], 0.0)
+        self.refuse_divergence(objective.detach(), "the loss")
         self.micro_batches += 1
         self.lr = self.opt.param_groups[0]["lr"]  # trlX logs that of the next step
         distribution = loss.log_distribution(seen[0].logits.detach()[:, start : start + length])
@@ -266,6 +304,21 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
                         f"{name}[{index}] holds {self.tokenizer.pad_token!r}, which trlX takes for padding (without prompts it "
                         "starts from just that). Give prompts of ordinary words, or set RLHF_ENGINE=builtin."
                     )
+
+    def refuse_added_tokens(self) -> None:
+        """Refuse a tokenizer that begins every text with a special token: trlX tokenises outputs anew, and would learn that token.
+
+        Raises:
+            CourseError: names the tokens.
+        """
+        word = self.prompts.texts[0]
+        plain = self.tokenizer(word, add_special_tokens=False)["input_ids"]
+        if (ids := self.tokenizer(word)["input_ids"]) != plain:
+            added = [token for token in ids if token not in plain]
+            raise CourseError(
+                f"this tokenizer adds {self.tokenizer.convert_ids_to_tokens(added)} to every text, and trlX tokenises outputs anew: it "
+                "would learn them in the middle of a text. Set RLHF_ENGINE=builtin, which keeps the tokens that were sampled."
+            )
 
     def learn_in_memory(self) -> None:
         """Run trlX's loop, and say what to do where its memory runs out.
@@ -375,6 +428,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
             learning = self.policy.trainable().values()
             self.grad_norm = sharding.clip_gradients(learning, self.config.train.max_grad_norm)
             step()
+        self.refuse_diverged_weights()
 
     def record(self, stats: dict) -> None:
         """Put what trlX logs into the history: a round's times, an update, an evaluation."""

@@ -110,6 +110,12 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if is_split(tensor) else tensor
 
 
+@torch.no_grad()
+def local_sum(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The sum of weights, of shards this process's: no number where one of them is none."""
+    return torch.stack([(p.to_local() if isinstance(p, DTensor) else p).sum() for p in parameters]).sum()
+
+
 def like(tensor: Tensor, parameter: Tensor) -> Tensor:
     """This process's shard of a whole tensor if `parameter` is split and has its shape; else the tensor as it is."""
     if not is_split(parameter) or tensor.shape != parameter.shape:
