@@ -5,7 +5,7 @@ from pathlib import Path
 
 from helpers import course
 from helpers.errors import CourseError
-from helpers.reviews import read_prompts
+from helpers.prompt_files import read_prompts
 from helpers.rewards import load_reward
 
 
@@ -18,7 +18,7 @@ def main(
 
     Args:
         config: a file, a TRLConfig as YAML.
-        prompts: a text file with one prompt a line.
+        prompts: a file of prompts, as `helpers.prompt_files.read_prompts` takes it.
         reward: a text classifier, a folder or a name on the hub; P(POSITIVE) of a sample is its reward.
         out: the folder for the tuned model; one among the results, if left out.
         minutes: after so many minutes training ends, with a checkpoint to go on from.
