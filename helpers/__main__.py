@@ -73,7 +73,8 @@ def add_commands_for_learners(command: Callable[..., argparse.ArgumentParser]) -
     add("--scale", choices=["tiny", "full"], help=whose)
     add = command(train, "train", "Fine-tune a language model by PPO, without a notebook.").add_argument
     add("--config", required=True, metavar="FILE", help="a TRLConfig as YAML")
-    add("--prompts", required=True, metavar="FILE", help="one prompt a line")
+    prompts = ".txt with one prompt a line; or .csv, .tsv, .jsonl, .json, .parquet with a column prompt or text"
+    add("--prompts", required=True, metavar="FILE", help=prompts)
     reward = "a text classifier: P(POSITIVE) of a sample is its reward"
     add("--reward", required=True, metavar="MODEL", help=reward)
     add("--out", metavar="DIR", help="where the tuned model goes")

@@ -211,7 +211,7 @@ def results() -> Path:
 
 def from_root(path: str) -> Path:
     """A path out of a setting. A relative one counts from the course's top folder, for notebooks and commands alike."""
-    return Path(os.path.normpath(ROOT / Path(path).expanduser()))
+    return Path(os.path.normpath(ROOT / files.expand(path)))
 
 
 def quiet() -> None:

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from helpers import tables
+from helpers import files, tables
 from helpers.errors import CourseError
+
+Prompts = list[str | dict[str, Any]]  # as `trlx.train` takes them
 
 KEYS = ("prompt", "text")  # which column holds the prompts; the first that is there
 TAKEN = (
@@ -25,7 +27,7 @@ JSON_BEGINS = re.compile(r'\s*(\{\s*["}]|\[\s*["{\]])')
 WEB_PAGE = re.compile(r"\s*<(!doctype|html|\?xml)\b", re.IGNORECASE)
 
 
-def read_prompts(path: str | Path) -> list[str | dict[str, Any]]:
+def read_prompts(path: str | Path) -> Prompts:
     """The prompts in a file, in order, as `trlx.train` takes them; empty ones are left out.
 
     The ending says the format: .txt has one prompt a line; .csv and .tsv name a column prompt or text in their first row; the
@@ -35,7 +37,7 @@ def read_prompts(path: str | Path) -> list[str | dict[str, Any]]:
     Raises:
         CourseError: the file cannot be read, is of another format than its ending says, or holds no prompt.
     """
-    path = tables.expand(path)
+    path = files.expand(path)
     ending = path.suffix.lower()
     if ending not in READERS:
         raise CourseError(f"the prompts in {path}: its ending is {ending!r}. Expected {ENDINGS}.")

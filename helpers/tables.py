@@ -7,7 +7,6 @@ import codecs
 import csv
 import io
 import json
-import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -32,11 +31,6 @@ BEGINNINGS = {
     b"ARROW1": "Arrow",
     b"\x93NUMPY": "an array of numpy",
 }
-
-
-def expand(path: str | Path) -> Path:
-    """A path as a person gives it: `~` is the home folder, and `~name` that of another user where there is one."""
-    return Path(os.path.expanduser(path))
 
 
 def read_bytes(path: Path) -> bytes:

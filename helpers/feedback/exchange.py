@@ -27,7 +27,7 @@ def export_pairs(ratings: list[Rating], path: str | Path) -> int:
     Raises:
         CourseError: the file cannot be written, or holds something else, such as the ratings; it is then as it was.
     """
-    path = tables.expand(path)
+    path = files.expand(path)
     refuse_others(path)
     lines = []
     for rating in without_doubts([rating for rating in ratings if rating.choice in SIDES], "the ratings"):
@@ -88,7 +88,7 @@ def import_pairs(path: str | Path, rater: str) -> list[Rating]:
     Raises:
         CourseError: the file cannot be read or holds no preference, or a line is not one; names the line.
     """
-    path = tables.expand(path)
+    path = files.expand(path)
     readers = {".jsonl": tables.json_lines, ".json": tables.json_lines, ".csv": csv_lines}
     if path.suffix.lower() not in readers:
         raise CourseError(f"{path}: expected a file whose name ends in {', '.join(readers)}.")
@@ -111,11 +111,12 @@ def without_doubts(preferences: list[Rating], where: str) -> list[Rating]:
     alike = len(preferences) - len(ratings)
     sides = {(rating.pair, rating.choice) for rating in ratings}
     both = sum(choice == "first" and (pair, "second") in sides for pair, choice in sides)
-    doubts = [f"{alike} have the same text as chosen and rejected, and were left out"] if alike else []
-    if both:
-        doubts.append(f"{both} pairs are preferred both ways, and their contradicting preferences were kept")
-    if doubts:
-        warnings.warn(f"{where}: of {len(preferences)} preferences {'; '.join(doubts)}.", stacklevel=3)
+    if alike or both:
+        warnings.warn(
+            f"{where}: {len(preferences)} preferences. Between identical texts, left out: {alike}. "
+            f"Pairs that are preferred both ways, which contradicts itself, kept: {both}.",
+            stacklevel=3,
+        )
     return ratings
 
 

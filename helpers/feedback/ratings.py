@@ -158,7 +158,7 @@ class Ratings:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = files.expand(path)
         self.repaired = ""
         self._content = Content()
         try:

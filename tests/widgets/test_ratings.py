@@ -1023,11 +1023,11 @@ def test_identical_texts_are_left_out_and_contradictions_counted(tmp_path, endin
     with pytest.warns(UserWarning) as told:
         found = import_pairs(file, "Ann")
     assert [str(one.message) for one in told] == [
-        f"{file}: of 7 preferences 2 have the same text as chosen and rejected, and were left out; "
-        "1 pairs are preferred both ways, and their contradicting preferences were kept."
+        f"{file}: 7 preferences. Between identical texts, left out: 2. "
+        "Pairs that are preferred both ways, which contradicts itself, kept: 1."
     ]
     assert [rating.choice for rating in found] == ["first", "second", "first", "first", "second"]
-    with pytest.warns(UserWarning, match="the ratings: of 6 preferences 1 have the same text.*1 pairs"):
+    with pytest.warns(UserWarning, match="the ratings: 6 preferences. .*left out: 1. .*kept: 1."):
         assert (
             export_pairs([*found, replace(found[0], pair=Pair("p", "x", "x"))], tmp_path / "out.jsonl") == 5
         )
@@ -1036,7 +1036,7 @@ def test_identical_texts_are_left_out_and_contradictions_counted(tmp_path, endin
 def test_nothing_but_identical_texts(tmp_path):
     (tmp_path / "p.jsonl").write_text('{"chosen": "c", "rejected": "c"}', encoding="utf-8")
     with (
-        pytest.warns(UserWarning, match="1 have the same text"),
+        pytest.warns(UserWarning, match="left out: 1"),
         pytest.raises(CourseError, match="no preference"),
     ):
         import_pairs(tmp_path / "p.jsonl", "Ann")
