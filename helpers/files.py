@@ -261,7 +261,7 @@ def check_space(folder: str | Path, needed: int, advice: str) -> None:
 def free_space(folder: str | Path) -> int:
     """Free bytes on the disk where `folder` is, or will be."""
     place = Path(folder).absolute()
-    while not place.exists():
+    while not os.path.exists(place):  # False too where the name is too long
         place = place.parent
     return shutil.disk_usage(place).free
 

@@ -54,7 +54,11 @@ READ = {
         [{"prompt": "a", "n": 1, "tags": None}, {"prompt": "b", "n": None, "tags": ["x"]}],
     ),
     "json of texts": (".json", '["The plot",\n "So", ""]', ["The plot", "So"]),
-    "json of objects": (".json", '[{"text": "So", "n": null}, "b"]', [{"prompt": "So", "n": None}, {"prompt": "b", "n": None}]),
+    "json of objects": (
+        ".json",
+        '[{"text": "So", "n": null}, "b"]',
+        [{"prompt": "So", "n": None}, {"prompt": "b", "n": None}],
+    ),
 }
 
 
