@@ -93,8 +93,9 @@ def unknown() -> dict[str, str]:
     found = {}
     for name in sorted(os.environ):
         if name.upper().startswith("RLHF_") and name not in NAMES:
-            near = difflib.get_close_matches(name.upper(), NAMES, 1)
-            meant = f"Did you mean {near[0]}?" if near else f"The settings are {', '.join(NAMES)}."
+            ends = [known.removeprefix("RLHF_") for known in NAMES]
+            near = difflib.get_close_matches(name.upper().removeprefix("RLHF_"), ends, 1)
+            meant = f"Did you mean RLHF_{near[0]}?" if near else f"The settings are {', '.join(NAMES)}."
             found[name] = f"{name} is no setting of the course, and has no effect. {meant}"
     return found
 
