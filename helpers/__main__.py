@@ -9,11 +9,12 @@ from pathlib import Path
 
 from helpers import course, files
 from helpers.errors import CourseError
-from helpers.terminal import printable
+from helpers.terminal import print_whatever_comes, printable
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command, and return its exit status: 0, 1 (doctor found something) or 2 (something to put right)."""
+    print_whatever_comes()
     args = parser().parse_args(arguments)
     try:
         return args.command(args) or 0
@@ -73,7 +74,10 @@ def add_commands_for_learners(command: Callable[..., argparse.ArgumentParser]) -
     add("--scale", choices=["tiny", "full"], help=whose)
     add = command(train, "train", "Fine-tune a language model by PPO, without a notebook.").add_argument
     add("--config", required=True, metavar="FILE", help="a TRLConfig as YAML")
-    add("--prompts", required=True, metavar="FILE", help="one prompt a line")
+    prompts = (
+        ".txt with one prompt a line; or .csv, .tsv, .jsonl, .json, .parquet with a column prompt or text"
+    )
+    add("--prompts", required=True, metavar="FILE", help=prompts)
     reward = "a text classifier: P(POSITIVE) of a sample is its reward"
     add("--reward", required=True, metavar="MODEL", help=reward)
     add("--out", metavar="DIR", help="where the tuned model goes")

@@ -213,7 +213,7 @@ def prefetch(folder: Path) -> None:
     from helpers.course import quiet
 
     quiet()
-    folder = folder.expanduser().absolute()
+    folder = files.expand(folder).absolute()
     for name, hub_id in [*MODELS.items(), (REVIEWS_PART, REVIEWS)]:
         if is_there(folder, name):
             print(f"{name}: already there", flush=True)

@@ -1,12 +1,11 @@
 """A configuration that explains itself: `python -m helpers config > ppo.yaml`."""
 
 import json
-import os
 from pathlib import Path
 
 import yaml
 
-from helpers import assets, course
+from helpers import assets, course, settings
 from helpers.ppo.config import TRLConfig, default_ppo_config
 from helpers.ppo.fields import SECTIONS, WORDS
 
@@ -56,9 +55,10 @@ def notebook_config(scale: str) -> TRLConfig:
 
 def model_path(scale: str) -> str:
     """GPT-2 as it writes reviews: its folder, or its name on the hub, from which nothing is fetched yet."""
-    if scale == "full" and not os.environ.get("RLHF_ASSETS"):
+    given = settings.read("RLHF_ASSETS")
+    if scale == "full" and not given:
         return assets.MODELS["gpt2-imdb"]
-    folder = course.from_root(os.environ["RLHF_ASSETS"]) if scale == "full" else None
+    folder = settings.from_root(given) if scale == "full" else None
     return from_here(Path(assets.find_model("gpt2-imdb", scale, folder)))
 
 

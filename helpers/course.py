@@ -3,19 +3,20 @@
 Nothing heavy is imported at the top, so `python -m helpers doctor` works in a Python where nothing is installed.
 """
 
+import contextlib
 import json
 import logging
-import math
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers import assets, files
+from helpers import assets, files, settings
 from helpers.errors import CourseError
-
-ROOT = Path(__file__).resolve().parent.parent
+from helpers.settings import ROOT, from_root, read_budget  # noqa: F401  (all that belongs to a start is found here)
+from helpers.terminal import print_whatever_comes
 
 # where `google.colab.drive.mount("/content/drive")` puts a reader's files
 DRIVE = Path("/content/drive/MyDrive")
@@ -107,7 +108,9 @@ def start(seed: int = 0) -> Course:
     Raises:
         CourseError: a RLHF_ setting that cannot be used, a missing part of the assets folder, or no way to the hub.
     """
+    print_whatever_comes()
     assets.send_nothing_home()
+    settings.tell_of_unknown()
     budget = read_budget()
     scale, folder = choose_scale()
     out = make_out(scale)
@@ -140,36 +143,17 @@ def start(seed: int = 0) -> Course:
     return here
 
 
-def read_budget() -> float:
-    """RLHF_BUDGET: the fraction of the training to do, 1 where it is not set."""
-    text = os.environ.get("RLHF_BUDGET") or "1"
-    try:
-        budget = float(text)
-    except ValueError:
-        budget = math.nan
-    if not (0 < budget < math.inf):
-        raise CourseError(
-            f"RLHF_BUDGET is {text!r}: expected a number above 0, such as 0.1 for a tenth of the training. "
-            "Leave it unset for all of it."
-        )
-    return budget
-
-
 def choose_scale() -> tuple[str, Path | None]:
     """The scale, and the assets folder where one is used.
 
     Raises:
         CourseError: as `start` says.
     """
-    asked = os.environ.get("RLHF_SCALE") or None
-    if asked not in (None, "tiny", "full"):
-        raise CourseError(
-            f"RLHF_SCALE is {asked!r}: expected tiny or full. Leave it unset to let the course choose."
-        )
+    asked = settings.read_scale()
     if asked == "tiny":
         return "tiny", None
-    if os.environ.get("RLHF_ASSETS"):
-        return "full", assets.check_assets(from_root(os.environ["RLHF_ASSETS"]))
+    if folder := settings.read_assets():
+        return "full", folder
     if asked == "full":
         if not assets.hub_answers():
             assets.use_cache()
@@ -192,26 +176,38 @@ def has_gpu() -> bool:
 def make_out(scale: str) -> Path:
     """This scale's folder for results, made where it is missing: that of `results`, for this scale."""
     out = results() / scale
-    try:
+    with errors_about_results(out):
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
+    return out
+
+
+def check_out(scale: str) -> None:
+    """Refuse a folder that `make_out` could not make or write to; nothing is made here."""
+    out = results() / scale
+    with errors_about_results(out):
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(out)  # a name may be too long, or lead through a file
+        with tempfile.TemporaryFile(dir=next(path for path in (out, *out.parents) if os.path.lexists(path))):
+            pass
+
+
+@contextlib.contextmanager
+def errors_about_results(out: Path) -> Iterator[None]:
+    """While the block runs, an error of the disk becomes a sentence about the folder for results."""
+    try:
+        yield
     except OSError as error:
         raise CourseError(
             f"Results cannot be written to {out}: {error.strerror}. Set RLHF_OUT to a folder you can write to."
         ) from error
-    return out
 
 
 def results() -> Path:
     """Where results go: RLHF_OUT; on Colab the reader's Drive where it is mounted, since all else is lost with the session; out/."""
     drive = DRIVE if on_colab() and DRIVE.is_dir() else None
-    return from_root(os.environ.get("RLHF_OUT") or (drive / "rlhf-course" if drive else "out"))
-
-
-def from_root(path: str) -> Path:
-    """A path out of a setting. A relative one counts from the course's top folder, for notebooks and commands alike."""
-    return Path(os.path.normpath(ROOT / Path(path).expanduser()))
+    return settings.read_out() or from_root(drive / "rlhf-course" if drive else "out")
 
 
 def quiet() -> None:

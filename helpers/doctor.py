@@ -6,10 +6,11 @@ Nothing heavy is imported at the top, so `python -m helpers doctor` works in a P
 import os
 import platform
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 
-from helpers import files
+from helpers import assets, course, files, settings
 from helpers.course import GIB, ROOT, results
 from helpers.errors import CourseError
 
@@ -34,6 +35,8 @@ def environment() -> list[Check]:
         check_python(),
         *[check_package(name, needed[name]) for name in shown],
         check_packages({name: ranges for name, ranges in needed.items() if name not in shown}),
+        *[check_setting(name, read) for name, read in READERS.items()],
+        *[Check(name, "unknown", False, advice) for name, advice in settings.unknown().items()],
         check_engine(),
         check_device(),
         check_memory(),
@@ -95,6 +98,45 @@ def check_engine() -> Check:
         return Check("engine", engine.describe(), True)
     except (ImportError, CourseError) as error:
         return Check("engine", "cannot start", False, str(error))
+
+
+def check_setting(name: str, read: Callable[[], object]) -> Check:
+    """One of the settings that `course.start` and the engine read, by the same function and with the same words."""
+    found = settings.read(name)
+    try:
+        read()
+    except CourseError as error:
+        return Check(name, found or "not set", False, " ".join(str(error).split()))
+    except ImportError:  # other rows say which package is missing
+        pass
+    return Check(name, found or "not set", True)
+
+
+def read_scale() -> None:
+    """What a start does for RLHF_SCALE: full scale without a folder of assets needs the hub, or what it gave earlier."""
+    if settings.read_scale() == "full" and not settings.read("RLHF_ASSETS"):
+        course.choose_scale()
+
+
+def read_assets() -> None:
+    """What a start does for RLHF_ASSETS, which tiny scale has no use for."""
+    folder = None if settings.read("RLHF_SCALE") == "tiny" else settings.read_assets()
+    if folder:
+        assets.refuse_what_runs(folder)
+
+
+def read_out() -> None:
+    """What a start does for RLHF_OUT, without making the folder."""
+    course.check_out(settings.read("RLHF_SCALE") or "tiny")
+
+
+READERS = {
+    "RLHF_SCALE": read_scale,
+    "RLHF_ENGINE": settings.read_engine,
+    "RLHF_ASSETS": read_assets,
+    "RLHF_BUDGET": settings.read_budget,
+    "RLHF_OUT": read_out,
+}
 
 
 def check_device() -> Check:

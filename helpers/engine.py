@@ -4,8 +4,7 @@ Behind it stands the real trlX where it is installed (helpers/real_trlx), and th
 (helpers/ppo). RLHF_ENGINE chooses: auto, trlx or builtin.
 """
 
-import os
-
+from helpers import settings
 from helpers.errors import CourseError
 from helpers.ppo.config import (  # noqa: F401  (trlX's names, for `from helpers.engine import ...`)
     ModelConfig,
@@ -18,6 +17,7 @@ from helpers.ppo.config import (  # noqa: F401  (trlX's names, for `from helpers
     default_ppo_config,
 )
 from helpers.real_trlx import install
+from helpers.terminal import print_whatever_comes
 
 VERSION = "1.0"
 
@@ -33,9 +33,7 @@ def describe() -> str:
 
 def uses_trlx() -> bool:
     """Whether the real trlX trains: it is asked for, or simply there."""
-    asked = os.environ.get("RLHF_ENGINE", "auto")
-    if asked not in ("auto", "trlx", "builtin"):
-        raise CourseError(f"RLHF_ENGINE is {asked!r}: expected auto, trlx or builtin")
+    asked = settings.read_engine()
     found = install.installed()
     if asked == "trlx" and not found:
         raise CourseError(
@@ -51,6 +49,7 @@ def train(*args, **kwargs):
     from helpers.monitor import Monitor
     from helpers.ppo.parallel import processes
 
+    print_whatever_comes()
     if uses_trlx():
         from helpers.real_trlx.train import train as run
     else:

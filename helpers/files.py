@@ -31,6 +31,11 @@ DAY = 24 * 3600
 UNABLE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
+def expand(path: str | Path) -> Path:
+    """A path as a person gives it: `~` is the home folder, `~name` that of another user where there is one."""
+    return Path(os.path.expanduser(path))
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file whole or not at all. Where `path` is a link, the file it leads to is written.
 
@@ -256,7 +261,7 @@ def check_space(folder: str | Path, needed: int, advice: str) -> None:
 def free_space(folder: str | Path) -> int:
     """Free bytes on the disk where `folder` is, or will be."""
     place = Path(folder).absolute()
-    while not place.exists():
+    while not os.path.exists(place):  # False too where the name is too long
         place = place.parent
     return shutil.disk_usage(place).free
 

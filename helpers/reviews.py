@@ -2,13 +2,13 @@
 
 import random
 import re
-from pathlib import Path
 
 from datasets import ClassLabel, Dataset, Features, Value, load_dataset
 
 from helpers.assets import REVIEW_FILES, REVIEWS, REVISIONS
 from helpers.course import Course
 from helpers.errors import CourseError
+from helpers.prompt_files import read_prompts  # noqa: F401  (notebook 04 takes it from here)
 
 COLUMNS = Features({"text": Value("string"), "label": ClassLabel(names=["neg", "pos"])})
 
@@ -86,21 +86,3 @@ def make_prompts(
         )
     seen = set(held_out)
     return [prompt for prompt in openings["train"] if prompt not in seen], held_out
-
-
-def read_prompts(path: str | Path) -> list[str]:
-    """The prompts in a text file, one a line; empty lines are left out.
-
-    Raises:
-        CourseError: the file cannot be read as UTF-8, or holds no prompt.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CourseError(
-            f"the prompts in {path} cannot be read: {error}. Expected a text file in UTF-8 with one prompt a line."
-        ) from None
-    texts = [line.strip() for line in lines if line.strip()]
-    if not texts:
-        raise CourseError(f"{path} has no prompts: expected one a line")
-    return texts

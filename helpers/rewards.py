@@ -24,25 +24,25 @@ HOW_TO_MEASURE = "A metric function returns numbers by name: metric_fn(samples) 
 
 
 def get_positive_score(scores: list[dict]) -> float:
-    """P(POSITIVE) from what `pipeline("sentiment-analysis", ..., top_k=2)` returns for one text.
+    """P(POSITIVE) from the scores of all classes that `pipeline("sentiment-analysis", ..., top_k=None)` returns for one text.
 
     Raises:
-        CourseError: the judge has no class of that name.
+        CourseError: the scores have no class of that name.
     """
     by_label = {entry["label"]: entry["score"] for entry in scores}
     if "POSITIVE" not in by_label:
         raise CourseError(
-            f"this judge has the classes {', '.join(map(repr, by_label)):.200}, not 'POSITIVE'. "
-            "Use a model with that class, or write a reward function that reads the class you want."
+            f"this judge gave scores to {', '.join(map(repr, by_label)):.200}, not 'POSITIVE'. Use a model with that class and a "
+            "pipeline with top_k=None, which gives all classes, or write a reward function that reads the class you want."
         )
     return by_label["POSITIVE"]
 
 
 def sentiment_reward(judge: Callable[[list[str]], list[list[dict]]]) -> RewardFn:
-    """A reward function from a sentiment pipeline that was made with top_k=2: P(POSITIVE) of each sample, 0 to 1.
+    """A reward function from a sentiment pipeline: P(POSITIVE) of each sample, 0 to 1. Of a pipeline all classes are read.
 
     Raises:
-        CourseError: the folder of the pipeline's model lacks some of its weights, so that they are random.
+        CourseError: the pipeline's model has no such class, or its folder lacks some of its weights, so that they are random.
     """
     model = getattr(judge, "model", None)  # a plain function has none
     folder = getattr(model, "name_or_path", None)
@@ -50,9 +50,15 @@ def sentiment_reward(judge: Callable[[list[str]], list[list[dict]]]) -> RewardFn
         from helpers import weights
 
         weights.refuse_wrong_weights(model, folder, "the judge")
+    everything = {}
+    if hasattr(model, "config"):
+        from helpers.judge import refuse_classes
+
+        refuse_classes(model.config, f"the judge {folder!r:.200}")
+        everything = {"top_k": None}
 
     def reward_fn(samples, **kwargs):
-        return [get_positive_score(scores) for scores in judge(list(samples))]
+        return [get_positive_score(scores) for scores in judge(list(samples), **everything)]
 
     return reward_fn
 
@@ -60,33 +66,14 @@ def sentiment_reward(judge: Callable[[list[str]], list[list[dict]]]) -> RewardFn
 def load_reward(model: str, device: str) -> RewardFn:
     """A reward function from a classifier with the class POSITIVE: a folder or a hub id.
 
+    Samples longer than it takes, or than 2,048 tokens, lose their end.
+
     Raises:
         CourseError: it cannot be loaded, or has no such class.
     """
-    from transformers import AutoModelForSequenceClassification, pipeline
+    from helpers.judge import load_judge
 
-    from helpers import weights
-
-    expected = "Expected a classifier's folder or its name on the hub."
-    classifier = weights.load_model(AutoModelForSequenceClassification, model, "the judge", expected=expected)
-    tokenizer = weights.load_tokenizer(model, "the judge", expected=expected)
-    labels = [str(label) for label in classifier.config.id2label.values()]
-    if "POSITIVE" not in labels:
-        raise CourseError(
-            f"the judge {model:.200} has the classes {', '.join(labels):.200}: expected one called POSITIVE"
-        )
-    judge = pipeline(
-        "sentiment-analysis",
-        classifier,
-        tokenizer=tokenizer,
-        top_k=None,  # all classes, however many: POSITIVE need not be among the likeliest two
-        batch_size=64,
-        device=device,
-        trust_remote_code=False,
-    )
-    longest = judge.model.config.max_position_embeddings  # a tokenizer may not know it, and then cuts nothing
-    judge.tokenizer.model_max_length = min(judge.tokenizer.model_max_length, longest)
-    return sentiment_reward(lambda samples: judge(samples, truncation=True))
+    return sentiment_reward(load_judge(os.path.expanduser(model), device))
 
 
 def score(

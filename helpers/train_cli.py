@@ -3,9 +3,9 @@
 import warnings
 from pathlib import Path
 
-from helpers import course
+from helpers import course, files
 from helpers.errors import CourseError
-from helpers.reviews import read_prompts
+from helpers.prompt_files import Prompts, read_prompts
 from helpers.rewards import load_reward
 
 
@@ -18,7 +18,7 @@ def main(
 
     Args:
         config: a file, a TRLConfig as YAML.
-        prompts: a text file with one prompt a line.
+        prompts: a file of prompts, as `helpers.prompt_files.read_prompts` takes it.
         reward: a text classifier, a folder or a name on the hub; P(POSITIVE) of a sample is its reward.
         out: the folder for the tuned model; one among the results, if left out.
         minutes: after so many minutes training ends, with a checkpoint to go on from.
@@ -37,8 +37,8 @@ def main(
     if not processes.is_main():
         warnings.simplefilter("ignore")  # the main process gives them
 
-    settings = TRLConfig.load_yaml(config)
-    folder = Path(out) if out else here.out / "train" / "model"
+    settings = TRLConfig.load_yaml(files.expand(config))
+    folder = files.expand(out) if out else here.out / "train" / "model"
     processes.on_main(lambda: checkpoint.check_model_folder(folder, settings.model.model_path))
     texts, held_out = split_prompts(prompts)
     judge = load_reward(reward, processes.device())
@@ -49,7 +49,7 @@ def main(
     return folder
 
 
-def split_prompts(path: str) -> tuple[list[str], list[str]]:
+def split_prompts(path: str | Path) -> tuple[Prompts, Prompts]:
     """(prompts to train on, prompts held out) of a file; its last tenth is held out, 64 at most and one at least.
 
     Raises:

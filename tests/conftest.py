@@ -51,7 +51,8 @@ def cli(tmp_path):
             cwd=ROOT,
             env=os.environ | {"HOME": str(home), "HF_HOME": str(home / "hf")} | env,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=1800,
         )
 

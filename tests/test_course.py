@@ -1,6 +1,7 @@
 """Settings, scales and where things come from; every message a wrong setting gets."""
 
 import ast
+import io
 import json
 import os
 import shutil
@@ -35,7 +36,8 @@ def python(code, **env):
         cwd=ROOT,
         env=os.environ | env,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         timeout=300,
     )
 
@@ -252,6 +254,99 @@ def test_start_says_one_line(capfd, monkeypatch, tmp_path):
     assert here.out == tmp_path / "out/tiny" and here.out.is_dir()
 
 
+# what a terminal may be told to be; with both of the last two, Python does not change the C locale to UTF-8
+TERMINALS = {
+    "Japanese Windows": ({"PYTHONIOENCODING": "cp932"}, b"?"),
+    "Western Windows": ({"PYTHONIOENCODING": "cp1252"}, b"\xb7"),
+    "ASCII": ({"PYTHONIOENCODING": "ascii:strict"}, b"?"),
+    "the C locale": ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, b"?"),
+}
+
+
+@pytest.mark.parametrize("terminal", TERMINALS)
+def test_what_a_terminal_cannot_show_is_replaced(terminal):
+    env, dot = TERMINALS[terminal]
+    code = "from helpers import course; course.start(); print('\\u2588 \\U0001f3ac')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | env, capture_output=True)
+    first, second = done.stdout.splitlines()
+    assert first.startswith(b"Scale tiny " + dot) and second == b"? ?", done.stderr.decode("utf-8", "replace")
+
+
+def test_a_stream_that_is_none_or_has_no_encoding_stays_as_it_is(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.StringIO())  # as a notebook's, which takes all characters
+    monkeypatch.setattr(sys, "stderr", None)  # as without a console on Windows
+    course.start()
+    assert "·" in sys.stdout.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name, meant",
+    [("RLHF_BUGDET", "Did you mean RLHF_BUDGET?"), ("RLHF_COLOUR_MAP", "The settings are RLHF_SCALE,")],
+)
+def test_a_setting_that_is_none_is_told(monkeypatch, name, meant):
+    monkeypatch.setenv(name, "0.1")
+    with pytest.warns(UserWarning) as told:
+        course.start()
+    (message,) = {str(one.message) for one in told if "RLHF" in str(one.message)}
+    assert message.startswith(f"{name} is no setting of the course, and has no effect. {meant}")
+    (row,) = [row for row in doctor.environment() if row.name == name]
+    assert not row.ok and row.advice == message
+
+
+def test_an_empty_setting_is_unset(monkeypatch):
+    for name in ("RLHF_ENGINE", "RLHF_BUDGET", "RLHF_ASSETS"):
+        monkeypatch.setenv(name, "")
+    here = course.start()
+    assert here.budget == 1 and here.assets is None
+
+
+def test_settings_may_begin_at_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("RLHF_OUT", "~/mine")
+    assert course.start().out == tmp_path / "mine" / "tiny"
+    monkeypatch.setenv("RLHF_SCALE", "full")
+    monkeypatch.setenv("RLHF_ASSETS", "~/usb")
+    empty_assets(tmp_path / "usb")
+    assert course.choose_scale() == ("full", tmp_path / "usb")
+    assert course.from_root("~nobody-of-this-name/x") == ROOT / "~nobody-of-this-name/x"
+
+
+REFUSED_BY_START = {
+    "RLHF_SCALE": ({"RLHF_SCALE": "Tiny"}, "expected tiny or full"),
+    "RLHF_SCALE without a hub": ({"RLHF_SCALE": "full", "HF_HUB_OFFLINE": "1"}, "needs models and reviews"),
+    "RLHF_ENGINE": ({"RLHF_ENGINE": "TRLX"}, "expected auto, trlx or builtin"),
+    "RLHF_BUDGET": ({"RLHF_BUDGET": "10%"}, "expected a number above 0"),
+    "RLHF_ASSETS": ({"RLHF_SCALE": "full", "RLHF_ASSETS": "none"}, "is not a folder"),
+    "RLHF_ASSETS, a part": (
+        {"RLHF_SCALE": "full", "RLHF_ASSETS": "helpers"},
+        "lacks distilbert-imdb/config.json",
+    ),
+    "RLHF_OUT, a file": ({"RLHF_OUT": "README.md"}, "Results cannot be written to"),
+    "RLHF_OUT, in a file": ({"RLHF_OUT": "README.md/out"}, "Results cannot be written to"),
+    "RLHF_OUT, too long": ({"RLHF_OUT": "x" * 300}, "File name too long"),
+    "RLHF_OUT, not writable": ({"RLHF_OUT": "/proc/mine"}, "Set RLHF_OUT to a folder you can write to"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_BY_START)
+def test_the_doctor_shows_what_a_start_refuses(cli, case):
+    env, message = REFUSED_BY_START[case]
+    start = python("from helpers import course; course.start()", **env)
+    assert start.returncode == 1 and message in start.stderr
+    table = cli("doctor", **env)
+    name = case.split()[0].rstrip(",")
+    (row,) = [line for line in table.stdout.splitlines() if line.startswith(f"FAIL  {name} ")]
+    assert message in row and table.returncode == 1 and "Traceback" not in table.stderr
+
+
+def test_the_doctor_leaves_nothing_behind(monkeypatch, tmp_path):
+    (tmp_path / "usb").mkdir()
+    monkeypatch.setenv("RLHF_ASSETS", str(tmp_path / "usb"))  # of no use at tiny scale
+    rows = {row.name: row for row in doctor.environment()}
+    assert rows["RLHF_ASSETS"].ok and rows["RLHF_OUT"].ok and not (tmp_path / "out").exists()
+
+
 def test_start_seeds():
     import torch
 
@@ -384,6 +479,7 @@ def test_environment_rows():
             "matplotlib",
             "other packages",
         ],
+        *["RLHF_SCALE", "RLHF_ENGINE", "RLHF_ASSETS", "RLHF_BUDGET", "RLHF_OUT"],
         *["engine", "device", "memory", "disk"],
     ]
     assert all(check.ok for check in checks if check.name != "memory"), checks

@@ -163,7 +163,7 @@ def test_a_judge_without_the_class_positive(folder):
     place = folder("judge")
     config = json.loads((place / "config.json").read_text()) | {"id2label": {0: "x" * 10_000, 1: "good"}}
     (place / "config.json").write_text(json.dumps(config))
-    assert "expected one called POSITIVE" in refused("judge", place)
+    assert "expected exactly one called 'POSITIVE'" in refused("judge", place)
 
 
 # ------------------------------------------------------------------------------------ damaged files

@@ -1,19 +1,16 @@
 """Preferences to and from other trainers, in the formats they are published in: prompt, chosen, rejected."""
 
-import codecs
-import csv
-import io
 import json
 import os
-import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from helpers import files
+from helpers import files, tables
 from helpers.errors import CourseError
 from helpers.feedback.pairs import Pair, fingerprint
-from helpers.feedback.ratings import BOM, SIDES, Rating, check_types, json_object, now
+from helpers.feedback.ratings import SIDES, Rating, check_types, now
 
 COLUMNS = ("prompt", "chosen", "rejected")
 IMPORT_ADVICE = "Correct this line or remove it. Nothing was imported."
@@ -22,21 +19,22 @@ IMPORT_ADVICE = "Correct this line or remove it. Nothing was imported."
 def export_pairs(ratings: list[Rating], path: str | Path) -> int:
     """Write preferences as JSON lines with prompt, chosen and rejected (continuations), as preference trainers read them.
 
-    That format has no ties and no skips: they are left out. An earlier export is replaced, and no other file is.
+    That format has no ties and no skips: they are left out, as are preferences between identical texts. A warning counts the latter,
+    and the pairs that are preferred both ways. An earlier export is replaced, and no other file is.
 
     Returns:
         How many were written; len(ratings) minus that is how many were left out.
     Raises:
         CourseError: the file cannot be written, or holds something else, such as the ratings; it is then as it was.
     """
-    refuse_others(Path(path))
+    path = files.expand(path)
+    refuse_others(path)
     lines = []
-    for rating in ratings:
-        if rating.choice in SIDES:
-            texts = {"first": rating.pair.first, "second": rating.pair.second}
-            chosen = texts.pop(rating.choice)
-            values = (rating.pair.prompt, chosen, texts.popitem()[1])
-            lines.append(json.dumps(dict(zip(COLUMNS, values))) + "\n")
+    for rating in without_doubts([rating for rating in ratings if rating.choice in SIDES], "the ratings"):
+        texts = {"first": rating.pair.first, "second": rating.pair.second}
+        chosen = texts.pop(rating.choice)
+        values = (rating.pair.prompt, chosen, texts.popitem()[1])
+        lines.append(json.dumps(dict(zip(COLUMNS, values))) + "\n")
     files.write_text(path, "".join(lines))
     return len(lines)
 
@@ -83,25 +81,23 @@ def import_pairs(path: str | Path, rater: str) -> list[Rating]:
     alphabetically earlier text of a pair comes first, as in `pairs.choose_pairs`: so the pair is the same whichever was
     chosen, and raters can be compared. The ratings' ids follow from content and line, so `Ratings.add` passes over
     what was imported before. How long a choice took and what stood at the left is not known: 0 seconds, "first".
+    Preferences between two identical texts are left out. A warning counts them, and the pairs that are preferred both ways.
 
     Args:
         rater: the name these ratings go under.
     Raises:
         CourseError: the file cannot be read or holds no preference, or a line is not one; names the line.
     """
-    path = Path(path)
-    readers = {".jsonl": json_lines, ".json": json_lines, ".csv": csv_lines}
+    path = files.expand(path)
+    readers = {".jsonl": tables.json_lines, ".json": tables.json_lines, ".csv": csv_lines}
     if path.suffix.lower() not in readers:
         raise CourseError(f"{path}: expected a file whose name ends in {', '.join(readers)}.")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CourseError(f"{path} cannot be read: {files.reason(error)}. Is the name right?") from error
-    text, time = text_of(data.removeprefix(BOM), path), now()
-    ratings = [
+    text, time = tables.text_of(tables.read_bytes(path), path, IMPORT_ADVICE), now()
+    found = [
         imported(record, f"{path}, line {number}", number, rater, time)
-        for number, record in readers[path.suffix.lower()](text, path)
+        for number, record in readers[path.suffix.lower()](text, path, IMPORT_ADVICE)
     ]
+    ratings = without_doubts(found, str(path))
     if not ratings:
         raise CourseError(
             f"{path} holds no preference. Expected {', '.join(COLUMNS)} on each line. Is it the right file?"
@@ -109,54 +105,32 @@ def import_pairs(path: str | Path, rater: str) -> list[Rating]:
     return ratings
 
 
-def text_of(data: bytes, path: Path) -> str:
-    """The text of a file in UTF-8."""
-    wrong = data.find(b"\0")
-    what = "holds a NUL byte, as files in UTF-16 do, and no text does"
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        is_other = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        what = f"is not UTF-8 text but {'UTF-16' if is_other else 'in another encoding, such as Latin-1'}"
-        wrong = error.start
-    if wrong >= 0:
-        line = data.count(b"\n", 0, wrong) + 1
-        raise CourseError(f"{path}, line {line}: {what}. Save the file as UTF-8. Nothing was imported.")
-    return text
+def without_doubts(preferences: list[Rating], where: str) -> list[Rating]:
+    """The preferences without those between identical texts; one warning counts these, and the pairs that are preferred both ways."""
+    ratings = [rating for rating in preferences if rating.pair.first != rating.pair.second]
+    alike = len(preferences) - len(ratings)
+    sides = {(rating.pair, rating.choice) for rating in ratings}
+    both = sum(choice == "first" and (pair, "second") in sides for pair, choice in sides)
+    if alike or both:
+        warnings.warn(
+            f"{where}: {len(preferences)} preferences. Between identical texts, left out: {alike}. "
+            f"Pairs that are preferred both ways, which contradicts itself, kept: {both}.",
+            stacklevel=3,
+        )
+    return ratings
 
 
-def json_lines(text: str, path: Path) -> Iterator[tuple[int, dict]]:
-    """(line number, object) of each line that is not empty."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield number, json_object(line.encode("utf-8"), f"{path}, line {number}", IMPORT_ADVICE)
+def csv_lines(text: str, path: Path, advice: str) -> Iterator[tuple[int, dict]]:
+    """`tables.csv_lines` of a file that has the columns of preferences."""
 
+    def check_columns(names: list[str], where: str) -> None:
+        if not {"chosen", "rejected"} <= set(names):
+            raise CourseError(
+                f"{where}: names the columns {', '.join(names)!r:.80}. Expected chosen and rejected among them, "
+                f"separated by commas. {advice}"
+            )
 
-def csv_lines(text: str, path: Path) -> Iterator[tuple[int, dict]]:
-    """(number of its first line, {column: text}) of each row."""
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    columns, line = None, 1
-    try:
-        for row in rows:
-            where, start = f"{path}, line {line}", line
-            line = rows.line_num + 1
-            if not row:
-                continue
-            if columns is None:
-                columns = row
-                if not {"chosen", "rejected"} <= set(columns):
-                    raise CourseError(
-                        f"{where}: names the columns {', '.join(columns)!r:.80}. Expected chosen and rejected among them, "
-                        f"separated by commas. {IMPORT_ADVICE}"
-                    )
-            elif len(row) != len(columns):
-                raise CourseError(
-                    f"{where}: has {len(row)} cells for {len(columns)} columns. {IMPORT_ADVICE}"
-                )
-            else:
-                yield start, dict(zip(columns, row))
-    except csv.Error as error:
-        raise CourseError(f"{path}, line {line}: is not CSV: {error}. {IMPORT_ADVICE}") from error
+    return tables.csv_lines(text, path, advice, check_columns)
 
 
 def imported(record: dict, where: str, number: int, rater: str, time: str) -> Rating:
@@ -169,15 +143,8 @@ def imported(record: dict, where: str, number: int, rater: str, time: str) -> Ra
             )
     check_types({"prompt": ""} | record, dict.fromkeys(COLUMNS, str), where, IMPORT_ADVICE)
     for key in COLUMNS:
-        half = re.search("[\ud800-\udfff]", record.get(key, ""))
-        if half:
-            raise CourseError(
-                f"{where}: {key!r} holds half of a character, {half[0]!a} (character {half.start() + 1}), as a text that was cut "
-                f"inside an emoji does; no page can show it. {IMPORT_ADVICE}"
-            )
+        tables.refuse_half_characters(record.get(key, ""), key, where, IMPORT_ADVICE)
     chosen, rejected = record["chosen"], record["rejected"]
-    if chosen == rejected:
-        raise CourseError(f"{where}: 'chosen' and 'rejected' are the same text. {IMPORT_ADVICE}")
     prompt = record.get("prompt")
     if prompt is None:
         shared = os.path.commonprefix([chosen, rejected])

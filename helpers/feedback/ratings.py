@@ -17,6 +17,7 @@ from pathlib import Path
 from helpers import files
 from helpers.errors import CourseError
 from helpers.feedback.pairs import Pair
+from helpers.tables import BOM, json_object
 
 CHOICES = ("first", "second", "tie", "skip")
 SIDES = ("first", "second")
@@ -36,7 +37,6 @@ TYPES = {
 UNDO_TYPES = {"undo": str, "rater": str, "time": str}
 NAMES = {str: "a text", bool: "true or false", (int, float): "a number"}
 
-BOM = b"\xef\xbb\xbf"
 # how `json.dumps` writes a value of each type; at the end of a line, the beginning of one too
 WRITTEN = {
     str: re.compile(
@@ -158,7 +158,7 @@ class Ratings:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = files.expand(path)
         self.repaired = ""
         self._content = Content()
         try:
@@ -403,41 +403,8 @@ def is_beginning(line: bytes, types: dict) -> bool:
     return False
 
 
-def json_object(line: bytes, where: str, advice: str) -> dict:
-    """The JSON object that a line holds.
-
-    Args:
-        where: begins the message of an error, and `advice` ends it.
-    Raises:
-        CourseError: the line holds something else.
-    """
-    try:
-        record = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise CourseError(f"{where}: is not UTF-8 text (byte {error.start + 1}). {advice}") from error
-    except json.JSONDecodeError as error:
-        raise CourseError(
-            f"{where}: is not a whole JSON object but {as_text(line)}. Expected one object on each line. {advice}"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise CourseError(
-            f"{where}: holds a number of too many digits, or lists in lists too deep: {as_text(line)}. {advice}"
-        ) from error
-    if not isinstance(record, dict):
-        raise CourseError(
-            f"{where}: is a JSON {'list' if isinstance(record, list) else 'value'}, not an object: {as_text(line)}. "
-            f"Expected one object on each line; pandas writes that with to_json(path, orient='records', lines=True). {advice}"
-        )
-    return record
-
-
-def as_text(line: bytes) -> str:
-    """The beginning of a line for a message."""
-    return f"{line[:60].decode('utf-8', 'replace')!r}{'…' if len(line) > 60 else ''}"
-
-
 def check_types(record: dict, types: dict, where: str, advice: str) -> None:
-    """Refuse a record that lacks a key of `types`, or has a value of another type there; `where` and `advice` as in `json_object`.
+    """Refuse a record that lacks a key of `types`, or has a value of another type there; `where` and `advice` as in `tables.json_object`.
 
     Raises:
         CourseError: names the key.

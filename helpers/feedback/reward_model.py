@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.errors import CourseError
 from helpers.feedback.ratings import Rating
+from helpers.judge import longest_input
 from helpers.ppo.prompts import pad_rows
 from helpers.rewards import RewardFn
 
@@ -54,7 +55,7 @@ def rewards_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts
     """The rewards (N,) of N texts in one batch, on the model's device, with gradients where they are on.
 
     Padding stands on the right: the reward is read at a text's last token, which then sees only what came before it.
-    Texts are `closed` first. One longer than the model's context loses its end.
+    Texts are `closed` first. One longer than the model takes loses its end.
 
     Raises:
         CourseError: the model has more or fewer labels than one, or no padding token to find the last token by.
@@ -70,9 +71,8 @@ def rewards_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts
             "the reward model has no padding token, and would read the reward off the padding. "
             "Set model.config.pad_token_id = tokenizer.eos_token_id before training it."
         )
-    rows = tokenizer(
-        [closed(text) for text in texts], truncation=True, max_length=config.max_position_embeddings
-    )["input_ids"]
+    most = longest_input(model, tokenizer)
+    rows = tokenizer([closed(text) for text in texts], truncation=True, max_length=most)["input_ids"]
     ids, mask = (tensor.to(model.device) for tensor in pad_rows(rows, config.pad_token_id, "right"))
     return model(input_ids=ids, attention_mask=mask).logits[:, 0]
 

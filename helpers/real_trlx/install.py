@@ -107,7 +107,8 @@ def install_beside(before: dict[str, str]) -> None:
     print("What trlX's import needs: ray, deepspeed and smaller ones ...", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         as_they_are = Path(folder) / "constraints.txt"
-        as_they_are.write_text("".join(f"{name}=={version}\n" for name, version in before.items()))
+        constraints = "".join(f"{name}=={version}\n" for name, version in before.items())
+        as_they_are.write_text(constraints, encoding="utf-8")
         # deepspeed's build looks at the torch that is installed, so it cannot be built apart from it
         pip("install", "--no-build-isolation", "--constraint", str(as_they_are), *NEEDED)
     missing = [needed for needed in WITHOUT_THEIR_NEEDS if needed.split("==")[0] not in before]
@@ -144,7 +145,7 @@ def run(*command: str, seconds: float = WORK, cwd: Path | None = None) -> str:
         CalledProcessError, TimeoutExpired, OSError: it failed, took longer than `seconds`, or could not be started.
     """
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    settings = {"text": True, "errors": "replace", "cwd": cwd, "env": os.environ | UNASKED}
+    settings = {"encoding": "utf-8", "errors": "replace", "cwd": cwd, "env": os.environ | UNASKED}
     # a session of its own has no terminal, which git and ssh would otherwise open past a closed stdin
     with subprocess.Popen(command, **pipes, **settings, start_new_session=True) as process:
         try:

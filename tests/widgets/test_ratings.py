@@ -962,7 +962,6 @@ REFUSED = {
     "no rejected": (".jsonl", f'{GOOD}\n\n{{"prompt": "p", "chosen": "c"}}\n', 3, "lacks 'rejected'"),
     "a number": (".json", '{"chosen": "c", "rejected": 3}', 1, "'rejected' is 3. Expected a text"),
     "prompt is null": (".json", '{"prompt": null, "chosen": "c", "rejected": "r"}', 1, "'prompt' is None"),
-    "the same text": (".jsonl", '{"chosen": "c", "rejected": "c"}', 1, "are the same text"),
     "not UTF-8": (".jsonl", f"{GOOD}\n".encode() + b"\xff\n", 2, "not UTF-8"),
     "other columns": (".csv", "question;chosen;rejected\na;b;c\n", 1, "Expected chosen and rejected"),
     "a cell too many": (".csv", 'chosen,rejected\n"a\nb",c\nd,e,f\n', 4, "has 3 cells for 2 columns"),
@@ -988,7 +987,8 @@ REFUSED = {
     "a CSV in Latin-1": (".csv", "chosen,rejected\na,café\n".encode("latin-1"), 2, "such as Latin-1"),
     "a huge cell": (".csv", f"chosen,rejected\na,b\nc,{'d' * 200_000}\n", 3, "is not CSV: field larger"),
     "a column missing": (".csv", "prompt,chosen\na,b\n", 1, "Expected chosen and rejected"),
-    "the same cells": (".csv", "chosen,rejected\na,b\nc,c\n", 3, "are the same text"),
+    "a column twice": (".csv", "chosen,rejected,chosen\na,b,c\n", 1, "names a column twice"),
+    "a spreadsheet": (".csv", b"PK\x03\x04 and so on", 1, "no text but a zip archive, as .xlsx"),
     "a CSV not in UTF-8": (".csv", b"chosen,rejected\na,b\ncaf\xe9,d\n", 3, "not UTF-8"),
 }
 
@@ -1001,6 +1001,50 @@ def test_a_foreign_file_is_refused_with_its_line(tmp_path, name):
     with pytest.raises(CourseError) as error:
         import_pairs(file, "Ann")
     assert f"{file}, line {line}:" in str(error.value) and says in str(error.value)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv"])
+def test_identical_texts_are_left_out_and_contradictions_counted(tmp_path, ending):
+    rows = [
+        ("c", "r"),
+        ("r", "c"),
+        ("same", "same"),
+        ("c", "r"),
+        ("a", "b"),
+        ("same", "same"),
+        ("same ", "same"),
+    ]
+    if ending == ".csv":
+        lines = ["chosen,rejected", *[",".join(row) for row in rows]]
+    else:
+        lines = [json.dumps({"prompt": "p", "chosen": one, "rejected": other}) for one, other in rows]
+    file = tmp_path / f"p{ending}"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.warns(UserWarning) as told:
+        found = import_pairs(file, "Ann")
+    assert [str(one.message) for one in told] == [
+        f"{file}: 7 preferences. Between identical texts, left out: 2. "
+        "Pairs that are preferred both ways, which contradicts itself, kept: 1."
+    ]
+    assert [rating.choice for rating in found] == ["first", "second", "first", "first", "second"]
+    with pytest.warns(UserWarning, match="the ratings: 6 preferences. .*left out: 1. .*kept: 1."):
+        assert (
+            export_pairs([*found, replace(found[0], pair=Pair("p", "x", "x"))], tmp_path / "out.jsonl") == 5
+        )
+
+
+def test_nothing_but_identical_texts(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"chosen": "c", "rejected": "c"}', encoding="utf-8")
+    with (
+        pytest.warns(UserWarning, match="left out: 1"),
+        pytest.raises(CourseError, match="no preference"),
+    ):
+        import_pairs(tmp_path / "p.jsonl", "Ann")
+
+
+def test_preferences_without_doubts_give_no_warning(tmp_path, recwarn):
+    (tmp_path / "p.jsonl").write_text(f"{GOOD}\n{GOOD}", encoding="utf-8")
+    assert len(import_pairs(tmp_path / "p.jsonl", "Ann")) == 2 and not recwarn.list
 
 
 def test_files_that_are_none(tmp_path):

@@ -120,7 +120,7 @@ def random_gpt2(folder: Path, **shape) -> Path:
 def run_apart(name: str, task: dict) -> dict:
     """What `run_here` finds, in a fresh process: memory is that run's own, and a run that fails takes no other with it."""
     command = [sys.executable, "-m", "helpers.maintain.bench.run", json.dumps({"engine": name, **task})]
-    result = subprocess.run(command, cwd=course.ROOT, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=course.ROOT, capture_output=True, encoding="utf-8", errors="replace")
     if result.returncode == 0:
         return json.loads(result.stdout.splitlines()[-1])
     if result.returncode == -9:
