@@ -46,8 +46,10 @@ def check_arguments(where: str, name: str, given: Table, known: dict[str, dict])
         raise CourseError(f"{where}.name is {name!r:.60}.{only}{nearest(name, known)}")
     for key in given:
         if key not in known[name]:
+            another = any(key in names for names in known.values())
+            kept = f" `evolve` keeps what was there: set config.{where}.kwargs anew." if another else ""
             raise CourseError(
-                f"unknown key {key!r:.60} in {where}.kwargs of {name}.{nearest(key, known[name])}"
+                f"unknown key {key!r:.60} in {where}.kwargs of {name}.{nearest(key, known[name])}{kept}"
             )
     fitted = {key: fit(f"{where}.kwargs.{key}", value, known[name][key]) for key, value in given.items()}
     betas = fitted.get("betas", [0.9, 0.95])

@@ -81,11 +81,11 @@ def plain(value: Any) -> Any:
         value = value.value
     if isinstance(value, os.PathLike):
         value = os.fsdecode(value)
-    if isinstance(value, type):
+    if isinstance(value, (type, Mapping)):
         return value
     if callable(getattr(value, "tolist", None)):
         value = value.tolist()
-    elif callable(getattr(value, "to_dict", None)) and not isinstance(value, Mapping):
+    elif callable(getattr(value, "to_dict", None)):
         value = settings_of(value)
     if type(value).__module__ == "torch" and type(value).__name__ == "dtype":
         return str(value).removeprefix("torch.")
