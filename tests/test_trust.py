@@ -269,11 +269,8 @@ def test_a_setting_that_runs_code_or_hides_what_is_wrong(kind, key, value):
 def test_settings_that_are_no_table():
     for kind, section in [("model", "model_extra_configs"), ("tokenizer", "tokenizer_extra_configs")]:
         for settings in ([1], {1: 2}, "x" * 10_000):
-            config = default_ppo_config().evolve(
-                **{kind: {f"{kind}_path": str(TINY / "gpt2"), section: settings}}
-            )
             with pytest.raises(CourseError, match=section) as error:
-                (load_policy if kind == "model" else load_tokenizer)(config)
+                default_ppo_config().evolve(**{kind: {section: settings}})
             assert len(str(error.value)) < 600
 
 
@@ -310,9 +307,9 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         (b"[" * 100_000, "nested"),
         (b"a: " * 2 + b"{a: " * 300 + b"}" * 300, "YAML"),
         ("method: {name: Fußball}".encode("latin-1"), "UTF-8"),
-        ("method: {name: PPOConfig}".encode("utf-16"), "UTF-8"),
+        ("method: {name: PPOConfig}".encode("utf-16-le"), "#x0000"),
         (b"method: \0", "#x0000"),
-        (b"", "this is None"),
+        (b"", "there is nothing in it"),
         (b"[1, 2]", "sections"),
         (b"- " + b"x" * 1_000_000, "sections"),
         (b"? " + b"x" * 1_000_000 + b"\n: 1", "unknown section"),

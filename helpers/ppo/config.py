@@ -5,16 +5,24 @@ A file that trlX wrote loads here, and the other way round. Three things differ 
 no file and no dictionary has it unless it is set.
 """
 
+import codecs
 import json
 import warnings
-from copy import deepcopy
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from helpers.errors import CourseError
+from helpers.ppo.arguments import (
+    OPTIMIZERS,
+    SCHEDULERS,
+    check_arguments,
+    check_gen_kwargs,
+    check_peft_config,
+)
 from helpers.ppo.fields import (
     SECTIONS,
     ModelConfig,
@@ -25,6 +33,7 @@ from helpers.ppo.fields import (
     TrainConfig,
     nearest,
 )
+from helpers.ppo.values import shown
 
 REAL_TRLX = "the course trains causal models with PPO; trlX (github.com/CarperAI/trlx) offers more, with the libraries of its time"
 
@@ -39,6 +48,14 @@ class TRLConfig:
     scheduler: SchedulerConfig
     tokenizer: TokenizerConfig
     train: TrainConfig
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in SECTIONS:
+            raise CourseError(f"unknown section {name!r:.60}.{nearest(name, SECTIONS)}")
+        section = SECTIONS[name]
+        if not isinstance(value, (Mapping, section)):
+            raise CourseError(f"section {name!r} is {shown(value)}: expected a {section.__name__}")
+        super().__setattr__(name, section.from_dict(value) if isinstance(value, Mapping) else value)
 
     @classmethod
     def load_yaml(cls, path: str | Path) -> "TRLConfig":
@@ -56,20 +73,20 @@ class TRLConfig:
         Raises:
             CourseError: a section or key is unknown or missing, or the method is not PPO.
         """
-        if not isinstance(config, dict):
+        if not isinstance(config, Mapping):
             raise CourseError(
-                f"a configuration has the sections {', '.join(SECTIONS)}; this is {config!r:.60}"
+                f"a configuration has the sections {', '.join(SECTIONS)}; this is {shown(config)}"
             )
-        config = deepcopy(config)
         for name in config:
             if name not in SECTIONS:
-                raise CourseError(f"unknown section {name!r:.60}.{nearest(str(name), SECTIONS)}")
+                raise CourseError(f"unknown section {shown(name)}.{nearest(str(name), SECTIONS)}")
         for name in SECTIONS:
-            if not isinstance(config.get(name), dict):
-                raise CourseError(f"section {name!r} is missing: expected a table of keys")
-        method = str(config["method"].get("name")).lower()
-        if method != "ppoconfig":
-            raise CourseError(f"method {config['method'].get('name')!r:.60}: {REAL_TRLX}")
+            if not isinstance(config.get(name), Mapping):
+                found = f"is {shown(config[name])}" if name in config else "is missing"
+                raise CourseError(f"section {name!r} {found}: expected a table of keys")
+        method = config["method"].get("name")
+        if str(method).lower() != "ppoconfig":
+            raise CourseError(f"method {shown(method)}: {REAL_TRLX}")
         return cls(**{name: section.from_dict(config[name]) for name, section in SECTIONS.items()})
 
     @classmethod
@@ -79,15 +96,12 @@ class TRLConfig:
         Raises:
             CourseError: a key does not exist.
         """
-        base = baseconfig if isinstance(baseconfig, dict) else baseconfig.to_dict()
-        changes: dict = {}
+        merged = baseconfig if isinstance(baseconfig, Mapping) else baseconfig.to_dict()
         for name, value in config.items():
-            *path, last = name.split(".")
-            place = changes
-            for key in path:
-                place = place.setdefault(key, {})
-            place[last] = merge(place.get(last, {}), value) if isinstance(value, dict) else value
-        return cls.from_dict(merge(base, changes))
+            for key in reversed(str(name).split(".")):
+                value = {key: value}
+            merged = merge(merged, value)
+        return cls.from_dict(merged)
 
     def evolve(self, **changes: dict[str, Any]) -> "TRLConfig":
         """A new configuration with these changes: config.evolve(method=dict(gamma=0.99)).
@@ -109,7 +123,7 @@ class TRLConfig:
 
 
 class PlainLoader(yaml.SafeLoader):
-    """YAML that is nested 20 deep at most and has no aliases, by which a few lines can grow to gigabytes."""
+    """YAML with each key once, nested 20 deep at most, and without aliases, by which a few lines can grow to gigabytes."""
 
     DEPTH = 20
     depth = 0
@@ -130,22 +144,43 @@ class PlainLoader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        """The next table of the file, of which PyYAML would take the last of several values for one key."""
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key.value!r:.60} stands twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return node
+
+
+MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
+MARKS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # after UTF-32, which begins alike
+
 
 def read_yaml(path: str | Path) -> Any:
-    """The text, numbers, lists and tables in a file of YAML.
+    """The text, numbers, lists and tables in a file of YAML, in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
 
     Raises:
-        CourseError: the file cannot be read, is not UTF-8, or is not such YAML.
+        CourseError: the file cannot be read, is empty or in another encoding, or is not such YAML.
     """
     try:
-        return yaml.load(Path(path).read_bytes().decode("utf-8"), PlainLoader)
+        data = Path(path).read_bytes()
+        encoding = next((encoding for mark, encoding in MARKS.items() if data.startswith(mark)), "utf-8")
+        if (found := yaml.load(data.decode(encoding), PlainLoader)) is not None:
+            return found
+        reason = "there is nothing in it"
     except OSError as error:
         reason = error.strerror or str(error)
     except UnicodeDecodeError:
-        reason = "it is not UTF-8 text"
+        reason = "it is not text in UTF-8, nor in UTF-16 with a byte order mark; save it as UTF-8"
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        reason = f"{error.problem}{line}"
+        tab = "; indent with spaces, not with tabs" if r"\t" in str(error.problem) else ""
+        reason = f"{error.problem}{line}{tab}"
     except yaml.reader.ReaderError as error:
         reason = f"it holds the character #x{error.character:04x}, which is no text"
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -201,56 +236,58 @@ def default_ppo_config() -> TRLConfig:
     )
 
 
+def as_config(config: Any) -> TRLConfig:
+    """The configuration that `train` was given: ours, trlX's own or a dictionary of sections; trlX's defaults for None.
+
+    Raises:
+        CourseError: it is none of these, or one that cannot be read.
+    """
+    if config is None or isinstance(config, TRLConfig):
+        return config or default_ppo_config()
+    if isinstance(config, Mapping):
+        return TRLConfig.from_dict(config)
+    if isinstance(config, type) or not callable(getattr(config, "to_dict", None)):
+        raise CourseError(
+            f"config is {shown(config)}: expected a TRLConfig. TRLConfig.load_yaml reads one from a file."
+        )
+    return TRLConfig.from_dict(config.to_dict())
+
+
 def check(config: TRLConfig) -> None:
     """Refuse a configuration that this engine cannot train, before any time is spent. Warn of one that trains badly.
+
+    Values that mean the same in another type become those of the declared type, so that a checkpoint can hold them.
 
     Raises:
         CourseError: a field has a value that does not work; it names the field and what is expected.
     """
+    for name, section in SECTIONS.items():
+        part = getattr(config, name)
+        for each in fields(section):
+            # set again, because what is inside a table can be changed without the section's knowledge
+            setattr(part, each.name, getattr(part, each.name))
     refuse_what_only_trlx_offers(config)
-    positive = [
-        "train.total_steps",
-        "train.seq_length",
-        "train.epochs",
-        "train.batch_size",
-        "train.eval_interval",
-    ]
-    positive += ["train.checkpoint_interval", "method.ppo_epochs", "method.num_rollouts", "method.chunk_size"]
-    for name in positive:
-        value = look_up(config, name)
-        if not isinstance(value, int) or value < 1:
-            raise CourseError(f"{name} is {value!r:.60}: expected a whole number of at least 1")
-    for name in ["gamma", "lam", "init_kl_coef", "cliprange", "cliprange_value", "vf_coef"]:
-        check_number(f"method.{name}", getattr(config.method, name))
-    for section in [config.optimizer, config.scheduler]:
-        for name, value in section.kwargs.items():
-            for number in value if isinstance(value, (list, tuple)) else [value]:
-                if isinstance(number, str):
-                    check_number(f"{type(section).__name__}.kwargs.{name}", number)
-    size = config.train.minibatch_size
-    if size and config.train.batch_size % size:
+    method, train = config.method, config.train
+    if train.batch_size % (train.minibatch_size or 1):
         raise CourseError(
-            f"train.minibatch_size ({size}) must divide train.batch_size ({config.train.batch_size})"
+            f"train.minibatch_size ({train.minibatch_size}) must divide train.batch_size ({train.batch_size})"
         )
-    if config.train.tracker:
+    if train.tracker:
         warnings.warn(
-            f"train.tracker={config.train.tracker!r:.60} is ignored: this engine keeps its numbers in trainer.history",
+            f"train.tracker={train.tracker!r:.60} is ignored: this engine keeps its numbers in trainer.history",
             stacklevel=3,
         )
-    if (longest := config.train.max_grad_norm) is not None:
-        check_number("train.max_grad_norm", longest)
-        if not longest > 0:
-            raise CourseError(
-                f"train.max_grad_norm is {longest}: expected a number above 0, or null for no limit"
-            )
-    check_peft_config(config.model.peft_config)
-    check_gen_kwargs(config.method.gen_kwargs, "method.gen_kwargs")
-    if config.method.gen_experience_kwargs:
-        check_gen_kwargs(config.method.gen_experience_kwargs, "method.gen_experience_kwargs")
-    if config.method.scale_reward not in (None, False, "ignored", "ref", "running"):
-        raise CourseError(
-            f"method.scale_reward is {config.method.scale_reward!r:.60}: expected ignored, ref or running"
-        )
+    for where, section, known in [
+        ("optimizer", config.optimizer, OPTIMIZERS),
+        ("scheduler", config.scheduler, SCHEDULERS),
+    ]:
+        section.kwargs = check_arguments(where, section.name, section.kwargs, known)
+    if config.model.peft_config is not None:
+        config.model.peft_config = check_peft_config(config.model.peft_config)
+    method.gen_kwargs = check_gen_kwargs(method.gen_kwargs, "method.gen_kwargs")
+    if method.gen_experience_kwargs:
+        where = "method.gen_experience_kwargs"
+        method.gen_experience_kwargs = check_gen_kwargs(method.gen_experience_kwargs, where)
 
 
 def refuse_what_only_trlx_offers(config: TRLConfig) -> None:
@@ -260,108 +297,17 @@ def refuse_what_only_trlx_offers(config: TRLConfig) -> None:
         CourseError: it names the field and its only value here.
     """
     wanted = {
-        "train.trainer": (config.train.trainer.lower(), "accelerateppotrainer"),
-        "train.pipeline": (config.train.pipeline.lower(), "promptpipeline"),
-        "model.model_arch_type": (config.model.model_arch_type, "causal"),
-        "method.num_value_layers_unfrozen": (config.method.num_value_layers_unfrozen, 0),
-        "train.rollout_logging_dir": (config.train.rollout_logging_dir, None),
-        "tokenizer.padding_side": (config.tokenizer.padding_side, "left"),
+        "method.name": "PPOConfig",
+        "train.trainer": "AcceleratePPOTrainer",
+        "train.pipeline": "PromptPipeline",
+        "model.model_arch_type": "causal",
+        "method.num_value_layers_unfrozen": 0,
+        "train.rollout_logging_dir": None,
+        "tokenizer.padding_side": "left",
     }
-    for name, (value, only) in wanted.items():
-        if value != only:
-            raise CourseError(
-                f"{name} is {look_up(config, name)!r:.60}, only {only!r} works here: {REAL_TRLX}"
-            )
-    for name, value in config.method.gen_kwargs.items():
-        if isinstance(value, list) and name not in ("bad_words_ids", "suppress_tokens", "eos_token_id"):
-            raise CourseError(
-                f"method.gen_kwargs.{name} is a list: a sweep over values is trlX's; {REAL_TRLX}"
-            )
-
-
-def check_gen_kwargs(gen_kwargs: dict, where: str) -> None:
-    """Check settings of sampling; `where` is the field that has them, such as "method.gen_kwargs".
-
-    Raises:
-        CourseError: a setting is unknown to transformers, or its value does not work.
-    """
-    from transformers import GenerationConfig
-
-    known = [name for name in GenerationConfig().to_dict() if not name.startswith("_")]
-    for name in gen_kwargs:
-        if name not in known:
-            raise CourseError(f"unknown key {name!r:.60} in {where}.{nearest(str(name), known)}")
-    tokens = gen_kwargs.get("max_new_tokens")
-    if not isinstance(tokens, int) or tokens < 1:
-        raise CourseError(f"{where}.max_new_tokens is {tokens!r:.60}: expected a whole number of at least 1")
-    if changing := what_changes_sampling(gen_kwargs):
-        warnings.warn(
-            f"{where} has {', '.join(changing)}: samples are then not the policy's as it is scored, and the reported KL and ratio are "
-            "wrong, by no means always negative (with top_k=4 notebook 06's run reported a KL of 6.5 where 6.0 was true). Train with max_new_tokens "
-            "and temperature alone, top_k=0 and top_p=1.0.",
-            stacklevel=3,
-        )
-    temperature = gen_kwargs.get("temperature", 1.0)
-    if temperature is not None and not temperature > 0:
-        raise CourseError(f"{where}.temperature is {temperature!r:.60}: expected a number above 0")
-
-
-# the settings of transformers' generate that leave alone how likely each token is: how long, at what temperature, how fast,
-# and what comes back
-HARMLESS = set(
-    """max_new_tokens max_length max_time stop_strings temperature eos_token_id pad_token_id bos_token_id
-    decoder_start_token_id use_cache cache_implementation cache_config max_cache_len compile_config disable_compile
-    prefill_chunk_size continuous_batching_config low_memory num_return_sequences output_attentions
-    output_hidden_states output_scores output_logits return_dict_in_generate renormalize_logits
-    remove_invalid_values early_stopping length_penalty use_mtp is_assistant num_assistant_tokens
-    num_assistant_tokens_schedule assistant_confidence_threshold assistant_early_exit assistant_lookbehind
-    target_lookbehind prompt_lookup_num_tokens max_matching_ngram_size speculation_type transformers_version""".split()
-)
-# what the others are where they do nothing, if that is not 0, nothing or false
-IDLE = dict.fromkeys("top_p top_h typical_p repetition_penalty encoder_repetition_penalty".split(), 1)
-IDLE |= dict.fromkeys("guidance_scale num_beams num_beam_groups".split(), 1) | {"do_sample": True}
-
-
-def what_changes_sampling(gen_kwargs: dict) -> list[str]:
-    """The settings, as "top_k=4", by which samples follow another distribution than the policy's softmax at the temperature."""
-    return [
-        f"{name}={value!r:.40}"
-        for name, value in gen_kwargs.items()
-        if name not in HARMLESS and value is not None and value != IDLE.get(name, 0) and value not in ([], {})
-    ]
-
-
-# peft knows more, some of which imports a Python module by name (megatron_core) or opens a file (corda_config)
-LORA = set(
-    """alpha_pattern bias exclude_modules fan_in_fan_out inference_mode init_lora_weights layers_pattern
-    layers_to_transform lora_alpha lora_bias lora_dropout modules_to_save peft_type r rank_pattern target_modules
-    task_type use_dora use_rslora""".split()
-)
-
-
-def check_peft_config(peft_config: Any) -> None:
-    """Check the keys of a configuration of LoRA. lora.py checks the rest when it makes the matrices.
-
-    Raises:
-        CourseError: a key is not one of LORA.
-    """
-    for name in peft_config if isinstance(peft_config, dict) else {}:
-        if name not in LORA:
-            raise CourseError(f"unknown key {name!r:.60} in model.peft_config.{nearest(str(name), LORA)}")
-
-
-def check_number(name: str, value: Any) -> None:
-    """Check that the field `name` is a number.
-
-    Raises:
-        CourseError: it is something else.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        hint = " YAML reads 3e-5 as text: write 3.0e-5." if isinstance(value, str) else ""
-        raise CourseError(f"{name} is {value!r:.60}: expected a number.{hint}")
-
-
-def look_up(config: TRLConfig, name: str) -> Any:
-    """The value of a field by its dotted name, such as "train.seed"."""
-    section, key = name.split(".")
-    return getattr(getattr(config, section), key)
+    for name, only in wanted.items():
+        section, key = name.split(".")
+        value = getattr(getattr(config, section), key)
+        same = value.lower() == only.lower() if isinstance(value, str) and only else value == only
+        if not same:  # trlX too takes the names of its classes in any letters
+            raise CourseError(f"{name} is {value!r:.60}, only {only!r} works here: {REAL_TRLX}")

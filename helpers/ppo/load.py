@@ -10,10 +10,11 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedToken
 from helpers import weights
 from helpers.errors import CourseError
 from helpers.ppo.config import TRLConfig
-from helpers.ppo.fields import OptimizerConfig, SchedulerConfig, nearest
+from helpers.ppo.fields import OptimizerConfig, SchedulerConfig
 from helpers.ppo.identity import digest_of_weights
 from helpers.ppo.lora import lora_policy
 from helpers.ppo.policy import Policy
+from helpers.ppo.sampling import SETTINGS
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 SCHEDULERS = {
@@ -26,11 +27,16 @@ def load_tokenizer(config: TRLConfig) -> PreTrainedTokenizerBase:
     """The tokenizer, which pads on the left: a continuation must follow the last token of its prompt.
 
     Raises:
-        CourseError: the tokenizer cannot be loaded without running code that comes with it.
+        CourseError: the tokenizer cannot be loaded without running code that comes with it, or has no token that ends a text.
     """
     tokenizer = weights.load_tokenizer(
         config.tokenizer.tokenizer_path, "tokenizer.tokenizer_path", config.tokenizer.tokenizer_extra_configs
     )
+    if tokenizer.eos_token_id is None:
+        raise CourseError(
+            f"the tokenizer in tokenizer.tokenizer_path {config.tokenizer.tokenizer_path!r:.200} has no token that ends a text: name "
+            "one of its tokens, such as tokenizer_extra_configs=dict(eos_token='</s>')"
+        )
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         # GPT-2 has no padding token; masks tell padding from a real EOS
@@ -81,6 +87,63 @@ def context_limit(config: TRLConfig, policy: Policy) -> int:
     return context - new_tokens
 
 
+def check_fit(config: TRLConfig, tokenizer: PreTrainedTokenizerBase, policy: Policy) -> None:
+    """Check that the model knows every token of the tokenizer and of the settings, and that it samples with these settings.
+
+    Raises:
+        CourseError: a token has no row in the model's embeddings, or transformers refuses a setting.
+    """
+    rows = policy.base_model.get_input_embeddings().weight.shape[0]
+    ids = [len(tokenizer) - 1, *tokenizer.added_tokens_decoder]
+    if max(ids) >= rows:
+        beyond = [token for token, id in tokenizer.get_vocab().items() if id >= rows]
+        if tokenizer.pad_token in beyond:
+            beyond, instead = (
+                [tokenizer.pad_token],
+                f" Another padding token will do, such as {tokenizer.eos_token!r}.",
+            )
+        else:
+            instead = " Use the tokenizer that the model was trained with."
+        raise CourseError(
+            f"the tokenizer has the token {beyond[0]!r:.60} (id {tokenizer.convert_tokens_to_ids(beyond[0])}), and the model knows "
+            f"the ids 0 to {rows - 1} alone.{instead}"
+        )
+    for name in ("gen_kwargs", "gen_experience_kwargs"):
+        settings = getattr(config.method, name) or {}
+        for key in ("eos_token_id", "pad_token_id", "bos_token_id", "suppress_tokens"):
+            value = settings.get(key, [])
+            for token in value if isinstance(value, list) else [value]:
+                if token >= rows:
+                    raise CourseError(
+                        f"method.{name}.{key} is {value!r:.60}: expected ids of tokens, which are 0 to {rows - 1}"
+                    )
+        if not set(settings) <= SETTINGS:
+            try_settings(settings, f"method.{name}", tokenizer, policy)
+
+
+def try_settings(settings: dict, where: str, tokenizer: PreTrainedTokenizerBase, policy: Policy) -> None:
+    """Let transformers sample from two prompts of one token with these settings, since it says late what it does not take.
+
+    Raises:
+        CourseError: it refuses them, or gives something other than one row of ids for each prompt.
+    """
+    fixed = dict(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    ids = torch.full((2, 1), tokenizer.eos_token_id, device=policy.base_model.device)
+    settings = fixed | settings | {"max_new_tokens": 1}
+    settings.pop("min_new_tokens", None)
+    try:
+        with torch.random.fork_rng(), torch.no_grad():
+            given = policy.base_model.generate(ids, attention_mask=torch.ones_like(ids), **settings)
+    except Exception as error:  # of many kinds, according to the setting
+        raise CourseError(
+            f"{where} does not work with transformers' generate: {weights.first_line(error)} Leave out what it names."
+        ) from error
+    if not isinstance(given, torch.Tensor) or given.shape[0] != 2:
+        raise CourseError(
+            f"{where} makes generate return something other than one row of ids for each prompt"
+        )
+
+
 def make_optimizer(config: TRLConfig, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer that `config` names, for these parameters. Errors are those of `make`."""
     return make(OPTIMIZERS, "optimizer", config.optimizer, list(parameters))
@@ -95,10 +158,8 @@ def make(kinds: dict[str, type], what: str, section: OptimizerConfig | Scheduler
     """The optimizer or scheduler that `section` names, called with `first` and the section's `kwargs`.
 
     Raises:
-        CourseError: the name is not one of `kinds`, or torch refuses the arguments.
+        CourseError: torch refuses the arguments.
     """
-    if section.name not in kinds:
-        raise CourseError(f"{what}.name is {section.name!r}.{nearest(section.name, kinds)}")
     try:
         return kinds[section.name](first, **section.kwargs)
     except (TypeError, ValueError) as error:

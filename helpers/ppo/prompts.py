@@ -1,5 +1,7 @@
 """Prompts as token ids, dealt in shuffled passes."""
 
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import torch
@@ -12,6 +14,9 @@ from helpers.errors import CourseError
 
 # texts, or dictionaries with "prompt" and extra keys for the reward function
 Prompts = list[str | dict[str, Any]]
+MOST = 10_000_000  # prompts: what gives more may never end
+# what a reward function gets by these names in any case, or trlX's batches have
+TAKEN = ("samples", "prompts", "outputs", "tokenizer", "input_ids", "attention_mask")
 
 
 def pad_rows(rows: list[list[int]], pad_id: int, side: str) -> tuple[Tensor, Tensor]:
@@ -33,26 +38,95 @@ def widen(tensor: Tensor, width: int, left: bool = False, value: float = 0) -> T
     return pad(tensor, (*rest, missing, 0) if left else (*rest, 0, missing), value=value)
 
 
+def as_list(prompts: Any, name: str) -> list:
+    """The prompts of a list, a column of a table, an array or whatever else gives one after the other, as a list.
+
+    Raises:
+        CourseError: these are no prompts in an order of their own, there is none, or more than can be meant.
+    """
+    instead = ""
+    if isinstance(prompts, (str, bytes)):
+        instead = f" One prompt is written {name}=[...]."
+    elif isinstance(prompts, Mapping) or hasattr(prompts, "columns"):
+        instead = " Take one column of a table, such as dataset['prompt'], or a dictionary for each prompt."
+    elif isinstance(prompts, (set, frozenset)):
+        instead = " A set has another order in each run: write sorted(...)."
+    elif (one_by_one := iterator(prompts)) is not None:
+        found = list(islice(one_by_one, MOST + 1))
+        if 0 < len(found) <= MOST:
+            return found
+        instead = f" It gives more than {MOST:,}." if found else ""
+    raise CourseError(f"{name} is {prompts!r:.60}: expected a list with at least one prompt.{instead}")
+
+
+def iterator(values: Any) -> Iterator | None:
+    """What gives the values one after the other, or None where they are no several values."""
+    try:
+        return iter(values)
+    except TypeError:
+        return None
+
+
+def check_text(text: Any, where: str) -> str:
+    """The prompt `text`; `where` says which it is, such as "prompts[3]".
+
+    Raises:
+        CourseError: it is no text, says nothing, or cannot be written in UTF-8.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise CourseError(f"{where} is {text!r:.60}: expected a text with at least one word")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CourseError(
+            f"{where} has half a character ({text[error.start]!a}) at place {error.start}, as of an emoji that was cut in two: "
+            f"remove it. The text is {text!a:.60}."
+        ) from None
+    return str(text)
+
+
+def check_keys(metadata: list[dict], name: str) -> None:
+    """Check the extra keys of all prompts: the reward function gets each by its name, with a value for every prompt.
+
+    Raises:
+        CourseError: a key is no text, has a name that is taken, or is not in every prompt.
+    """
+    keys = metadata[0].keys()
+    for index, each in enumerate(metadata):
+        for key in each.keys() ^ keys:
+            has, lacks = (index, 0) if key in each else (0, index)
+            raise CourseError(
+                f"{name}[{has}] has the key {key!r:.60}, and {name}[{lacks}] has not: expected the same keys in every prompt"
+            )
+    for key in keys:
+        if not isinstance(key, str) or key in TAKEN:
+            raise CourseError(
+                f"{name}[0] has the key {key!r:.60}: expected a text other than {', '.join(TAKEN)}, which the reward function "
+                "or the engine has already. Give it another name."
+            )
+
+
 class PromptSet:
     """Tokenised prompts, dealt in shuffled passes. A prompt's extra keys stay with it.
 
     `name` says in an error which prompts these are.
 
     Raises:
-        CourseError: there is no prompt, one is empty, or one has more than `max_tokens` tokens.
+        CourseError: there is no prompt, one is empty or has more than `max_tokens` tokens, or its extra keys do not fit.
     """
 
     def __init__(self, prompts: Prompts, tokenizer: PreTrainedTokenizerBase, max_tokens: int, name: str):
-        if not isinstance(prompts, (list, tuple)) or not prompts:
-            raise CourseError(f"{name} is {prompts!r:.60}: expected a list with at least one prompt")
-        entries = [prompt if isinstance(prompt, dict) else {"prompt": prompt} for prompt in prompts]
-        self.texts = [entry.get("prompt") for entry in entries]
+        entries = as_list(prompts, name)
+        entries = [entry if isinstance(entry, Mapping) else {"prompt": entry} for entry in entries]
+        self.texts = [check_text(entry.get("prompt"), f"{name}[{i}]") for i, entry in enumerate(entries)]
         self.metadata = [{key: entry[key] for key in entry if key != "prompt"} for entry in entries]
-        for index, text in enumerate(self.texts):
-            if not isinstance(text, str) or not text.strip():
-                raise CourseError(f"{name}[{index}] is {text!r}: expected a text with at least one word")
+        check_keys(self.metadata, name)
         self.tokens = tokenizer(self.texts, add_special_tokens=False)["input_ids"]
         for index, tokens in enumerate(self.tokens):
+            if not tokens:
+                raise CourseError(
+                    f"{name}[{index}] is {self.texts[index]!r:.60}, of which the tokenizer makes no token: expected a word"
+                )
             if len(tokens) > max_tokens:
                 raise CourseError(
                     f"{name}[{index}] has {len(tokens)} tokens, but only {max_tokens} fit beside the continuation "
@@ -75,4 +149,4 @@ class PromptSet:
         """Ids (N, Q), padded on the left, their mask (N, Q), and the extra keys with a list of N values each."""
         ids, mask = pad_rows([self.tokens[i] for i in indices], self.pad_id, "left")
         keys = self.metadata[indices[0]].keys()
-        return ids, mask, {key: [self.metadata[i].get(key) for i in indices] for key in keys}
+        return ids, mask, {key: [self.metadata[i][key] for i in indices] for key in keys}

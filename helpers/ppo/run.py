@@ -18,11 +18,11 @@ from helpers.errors import CourseError
 from helpers.ppo import checkpoint
 from helpers.ppo.config import REAL_TRLX, TRLConfig
 from helpers.ppo.identity import check_mark, identity_of, mark_newest
-from helpers.ppo.load import context_limit, make_optimizer
+from helpers.ppo.load import check_fit, context_limit, make_optimizer
 from helpers.ppo.lora import plain_weights
 from helpers.ppo.parallel import processes, sharding
 from helpers.ppo.policy import Policy
-from helpers.ppo.prompts import Prompts, PromptSet
+from helpers.ppo.prompts import Prompts, PromptSet, as_list
 from helpers.ppo.rollout import Sampler, concatenate
 from helpers.ppo.trial import refuse_other_logprobs, try_saving
 from helpers.rewards import MetricFn, RewardFn, measure
@@ -105,8 +105,11 @@ class Run:
         self.history = History()
         self.eval_samples: list[dict] = []
         limit = context_limit(self.config, self.policy)
+        with self.autocast():
+            check_fit(self.config, self.tokenizer, self.policy)
         if prompts is None:
             prompts = [self.tokenizer.bos_token] * (train.batch_size * processes.count())
+        prompts = as_list(prompts, "prompts")
         if eval_prompts is None:
             eval_prompts = prompts[: train.batch_size * processes.count()]
         self.prompts = PromptSet(prompts, self.tokenizer, limit, "prompts")

@@ -5,7 +5,7 @@ from typing import Any
 
 from accelerate.utils import set_seed
 
-from helpers.ppo.config import TRLConfig, default_ppo_config
+from helpers.ppo.config import TRLConfig, as_config
 from helpers.ppo.ending import check_stop_sequences
 from helpers.ppo.fast.trainer import FastPPOTrainer
 from helpers.ppo.prompts import Prompts
@@ -51,8 +51,8 @@ def train(
         CourseError: something is wrong with the input; it comes before any training.
     """
     refuse_other_methods(reward_fn, dataset, samples, rewards)
-    config = config or default_ppo_config()
-    if model_path:
+    config = as_config(config)
+    if model_path is not None:
         config = config.evolve(model=dict(model_path=model_path))
     set_seed(config.train.seed)
     stops = check_stop_sequences(stop_sequences)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from helpers.ppo.config import TRLConfig, check, default_ppo_config
+from helpers.ppo.config import TRLConfig, as_config, check
 from helpers.ppo.ending import check_stop_sequences
 from helpers.ppo.parallel import processes
 from helpers.ppo.run import refuse_other_methods
@@ -38,8 +38,8 @@ def train(
         CourseError: something is wrong with the input, before any training; or the memory runs out.
     """
     refuse_other_methods(reward_fn, dataset, samples, rewards)
-    config = TRLConfig.from_dict(config.to_dict()) if config else default_ppo_config()
-    if model_path:
+    config = as_config(config).evolve()
+    if model_path is not None:
         config = config.evolve(model=dict(model_path=model_path))
     check(config)
     processes.check_launch()
