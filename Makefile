@@ -11,7 +11,7 @@ export REPO BRANCH
 # With one of these set, pip would install elsewhere.
 unexport PIP_PREFIX PIP_ROOT PIP_TARGET PIP_USER
 
-JUPYTERLAB = jupyterlab>=4.4,<4.7
+JUPYTERLAB = jupyterlab>=4.4
 
 VENV = .venv/bin/python
 READY = .venv/.ready
@@ -82,20 +82,20 @@ clean:  ## remove the environments that make made, and caches; results in out/ s
 	@find helpers notebooks tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last: without it an environment is half made, and is made again.
-$(READY): requirements.txt tests/requirements.txt
+$(READY): requirements.txt tests/requirements.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "The course needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is not one of them. If you have one under another"; \
 		  echo "name, say so: make PYTHON=python3.13 course"; exit 1; }
 	@[ -f $@ ] || { $(call new_environment,.venv); }
-	$(call install,.venv,the course,-r requirements.txt -r tests/requirements.txt)
+	$(call install,.venv,the course,-c constraints.txt -r requirements.txt -r tests/requirements.txt)
 	@touch $@
 
 .venv/.lab: $(READY)
-	$(call install,.venv,JupyterLab,'$(JUPYTERLAB)')
+	$(call install,.venv,JupyterLab,-c constraints.txt '$(JUPYTERLAB)')
 	@touch $@
 
 .venv/.browser: .venv/.lab tests/browser/requirements.txt
-	$(call install,.venv,Playwright,-r tests/browser/requirements.txt)
+	$(call install,.venv,Playwright,-c constraints.txt -r tests/browser/requirements.txt)
 	@touch $@
 
 # Classic Notebook with Colab's widgets; the path file gives it the other packages of .venv.

@@ -66,6 +66,9 @@ def add_commands_for_learners(command: Callable[..., argparse.ArgumentParser]) -
     """Add what runs, trains and looks after the course; `command` adds one and returns its parser."""
     command(doctor, "doctor", "Check that everything the course needs is here.")
     command(trlx, "trlx", "Install the real trlX beside what is there, replacing nothing.")
+    adding = command(install, "install", "Install packages that are missing, replacing none that is here.")
+    which = "such as trl; what the course needs where none is given"
+    adding.add_argument("requirements", nargs="*", metavar="NAME", help=which)
     command(run, "run", "Run all notebooks in order and end with a table of what was learned.")
     add = command(
         config, "config", "Print the configuration of notebook 06 as YAML, each setting explained."
@@ -130,6 +133,14 @@ def trlx(args: argparse.Namespace) -> int:
     from helpers.real_trlx.install import install
 
     return 0 if install() else 1
+
+
+def install(args: argparse.Namespace) -> int:
+    """Install what is missing."""
+    from helpers import packages
+
+    wanted = args.requirements or packages.read_requirements(course.ROOT / "requirements.txt")
+    return 0 if packages.add(wanted) else 1
 
 
 def run(args: argparse.Namespace) -> None:

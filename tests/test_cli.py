@@ -133,7 +133,7 @@ def test_plain_make_lists_the_targets():
 
 def test_make_refuses_other_pythons(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
-    for file in ("requirements.txt", "tests/requirements.txt"):
+    for file in ("requirements.txt", "tests/requirements.txt", "constraints.txt"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
     old = tmp_path / "python3.10"  # what matters of an old Python: it says no to the question for its version

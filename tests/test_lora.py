@@ -64,5 +64,5 @@ def test_what_is_no_lora_is_refused(tmp_path, config):
 
 def test_without_peft_the_message_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(CourseError, match="pip install peft"):
+    with pytest.raises(CourseError, match="python -m helpers install peft"):
         small_run(tmp_path, changes=LORA)

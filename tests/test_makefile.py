@@ -50,6 +50,7 @@ def folder(tmp_path):
         "tests/requirements.txt",
         "tests/widgets/requirements.txt",
         "requirements.txt",
+        "constraints.txt",
         ".ci/quietly.py",
     ):
         (course / file).parent.mkdir(parents=True, exist_ok=True)

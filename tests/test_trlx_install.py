@@ -15,7 +15,7 @@ import psutil
 import pytest
 from common import ROOT
 
-from helpers import engine
+from helpers import engine, packages
 from helpers.errors import CourseError
 from helpers.real_trlx import install
 
@@ -90,7 +90,7 @@ def test_an_installation_that_fails_half_way_leaves_the_built_in_engine(
         done.append(" ".join(command))
         return "[]"
 
-    monkeypatch.setattr(install, "run", run)
+    monkeypatch.setattr(packages, "run", run)
     monkeypatch.setattr(install, "importable", lambda: importable)
     assert not install.install()
     assert "built-in engine" in capsys.readouterr().out.splitlines()[-1]
@@ -186,19 +186,19 @@ def test_an_address_that_does_not_answer(stub_git, capsys, monkeypatch, tmp_path
 
 def test_a_pip_that_takes_too_long(monkeypatch, capsys, stub_git):
     stub_git("exit 0")
-    monkeypatch.setattr(install, "WORK", 60)
+    monkeypatch.setattr(packages, "WORK", 60)
     asked = []
 
     def slow(action, *arguments):
         asked.append(action)
-        install.run("sh", "-c", "sleep 600", seconds=0.1)
+        packages.run("sh", "-c", "sleep 600", seconds=0.1)
 
-    monkeypatch.setattr(install, "pip", slow)
+    monkeypatch.setattr(packages, "pip", slow)
     assert "(pip took longer than 0 minutes)" in said(capsys) and asked == ["list"]
 
 
 def test_every_command_has_a_time():
-    assert install.ANSWER == 30 and 600 <= install.WORK <= 7200
+    assert install.ANSWER == 30 and 600 <= packages.WORK <= 7200
 
 
 def test_ctrl_c_ends_what_was_started(monkeypatch, tmp_path):
@@ -209,7 +209,7 @@ def test_ctrl_c_ends_what_was_started(monkeypatch, tmp_path):
 
     monkeypatch.setattr(subprocess, "Popen", Interrupted)
     with pytest.raises(KeyboardInterrupt):
-        install.run("sh", "-c", "sleep 600 & sleep 600")
+        packages.run("sh", "-c", "sleep 600 & sleep 600")
     wait_until_gone(int((tmp_path / "pid").read_text()))
 
 
@@ -229,7 +229,7 @@ def test_no_git_at_all(monkeypatch, tmp_path, capsys):
 # Nothing is replaced
 
 
-def pretend_to_install(monkeypatch, packages):
+def pretend_to_install(monkeypatch, here):
     """Every command succeeds and adds nothing to these packages; returns the commands, with constraints in their place."""
     commands = []
 
@@ -238,23 +238,23 @@ def pretend_to_install(monkeypatch, packages):
             Path(word).read_text() if word.endswith("constraints.txt") else str(word) for word in command
         ]
         commands.append(words)
-        return json.dumps([{"name": name, "version": version} for name, version in packages.items()])
+        return json.dumps([{"name": name, "version": version} for name, version in here.items()])
 
-    monkeypatch.setattr(install, "run", run)
+    monkeypatch.setattr(packages, "run", run)
     monkeypatch.setattr(install, "importable", lambda: True)
     monkeypatch.setattr(install, "installed", lambda: None)
     return commands
 
 
 def test_packages_that_are_here_are_constraints(monkeypatch, capsys):
-    packages = {"torch": "2.11.0+cu128", "rich": "14.1.0"}
-    commands = pretend_to_install(monkeypatch, packages)
+    here = {"torch": "2.11.0+cu128", "rich": "14.1.0"}
+    commands = pretend_to_install(monkeypatch, here)
     assert install.install()
     installing = [command for command in commands if "install" in command]
     for command in installing:
         if "--no-deps" not in command:
             at = command.index("--constraint")
-            assert command[at + 1] == "torch==2.11.0+cu128\nrich==14.1.0\n"
+            assert command[at + 1] == "torch===2.11.0+cu128\nrich===14.1.0\n"
         assert not {"--upgrade", "-U", "--force-reinstall"} & set(command)
     assert [command[-1].partition("=")[0] for command in installing if "--no-deps" in command] == [
         "torchtyping",
@@ -274,7 +274,7 @@ def test_a_trlx_of_the_readers_own_stays(monkeypatch, capsys, commit):
     """A fork, or a clone that they work on: replaced or uninstalled, it would be gone."""
     commands = pretend_to_install(monkeypatch, {"trlx": "0.7.0"})
     monkeypatch.undo()
-    monkeypatch.setattr(install, "run", lambda *command, **settings: commands.append(command))
+    monkeypatch.setattr(packages, "run", lambda *command, **settings: commands.append(command))
     monkeypatch.setattr(install, "importable", lambda: False)
     pretend(monkeypatch, commit)
     assert not install.install()

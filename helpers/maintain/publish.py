@@ -32,7 +32,7 @@ if ("google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ) and not 
     if not Path("course").exists():
         !git clone --quiet --depth 1 --branch {BRANCH} https://github.com/{REPOSITORY} course
     os.chdir("course/notebooks")
-    !{sys.executable} -m pip install --quiet --requirement ../requirements.txt
+    !cd .. && {sys.executable} -m helpers install
 folders = [Path.cwd(), *Path.cwd().parents]
 course_folder = next((folder for folder in folders if (folder / "helpers/course.py").exists()), None)
 assert course_folder, "Above this notebook is no helpers folder: download the whole course, not one file."

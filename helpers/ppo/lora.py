@@ -1,13 +1,17 @@
 """LoRA: small matrices learn beside frozen ones, and are added into them when the model is saved."""
 
+import sys
 import warnings
+from importlib.metadata import version
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from helpers.errors import CourseError
+from helpers.files import reason
 from helpers.ppo.policy import Policy, make_value_head
 
 
@@ -17,12 +21,18 @@ def add_lora(model: PreTrainedModel, peft_config: Any) -> None:
     Hu et al. 2021 (arxiv.org/abs/2106.09685), sec. 4.1. `peft_config` is a dictionary as peft takes it.
 
     Raises:
-        CourseError: peft is not installed, or it refuses the configuration.
+        CourseError: peft is not installed or cannot be used, or it refuses the configuration.
     """
     try:
-        from peft import get_peft_config
-    except ImportError as error:
-        raise CourseError("model.peft_config needs peft: python -m pip install peft") from error
+        from peft import get_peft_config, inject_adapter_in_model
+
+        overlook_old_torchao()
+    except ModuleNotFoundError as error:
+        if error.name != "peft":
+            raise peft_unusable(error) from error
+        raise CourseError("model.peft_config needs peft: python -m helpers install peft") from error
+    except Exception as error:  # beside packages that it does not go with, peft raises what it likes
+        raise peft_unusable(error) from error
     if not isinstance(peft_config, dict) or str(peft_config.get("peft_type")).upper() != "LORA":
         raise CourseError(
             f"model.peft_config is {peft_config!r}: expected LoRA as a dictionary, such as "
@@ -32,10 +42,47 @@ def add_lora(model: PreTrainedModel, peft_config: Any) -> None:
         with warnings.catch_warnings():
             # peft finds out by itself which way round GPT-2 stores its weights
             warnings.simplefilter("ignore")
-            model.add_adapter(get_peft_config(peft_config))
+            # peft's own call: transformers' add_adapter does the same, and refuses a peft older than the newest
+            inject_adapter_in_model(get_peft_config(peft_config), model)
     except (TypeError, ValueError) as error:
         raise CourseError(f"model.peft_config: {error}") from error
+    except (ImportError, AttributeError, RuntimeError) as error:
+        raise peft_unusable(error) from error
     model.eval()
+
+
+def overlook_old_torchao() -> None:
+    """Have peft do without a torchao that is too old for it, which Colab ships, where it would raise an ImportError.
+
+    The course's weights are plain tensors and none of torchao's. peft remembers the answer that it gets here.
+    """
+    from peft import import_utils
+
+    try:
+        import_utils.is_torchao_available()
+    except ImportError:
+        with patch.dict(sys.modules, {"torchao": None}):
+            import_utils.is_torchao_available()
+    except AttributeError:  # a peft that asks elsewhere
+        pass
+
+
+def peft_unusable(error: Exception) -> CourseError:
+    """The error of a peft that is installed and does not go with what else is here."""
+    return CourseError(
+        f"model.peft_config needs peft, and peft {version('peft')} cannot be used here: {reason(error)}. "
+        "Leave model.peft_config out to train without LoRA."
+    )
+
+
+def unusable() -> str | None:
+    """Why LoRA cannot be used here, in one sentence; None where it can. It is tried on a single weight."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            add_lora(torch.nn.Sequential(torch.nn.Linear(1, 1)), dict(peft_type="LORA", target_modules=["0"]))
+    except CourseError as error:
+        return str(error)
+    return None
 
 
 def lora_policy(model: PreTrainedModel, peft_config: Any) -> Policy:
