@@ -15,6 +15,7 @@ from helpers.terminal import printable
 def main(arguments: list[str] | None = None) -> int:
     """Run one command, and return its exit status: 0, 1 (doctor found something) or 2 (something to put right)."""
     args = parser().parse_args(arguments)
+    course.wait_without_spinning()
     try:
         return args.command(args) or 0
     except CourseError as error:

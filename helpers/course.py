@@ -3,6 +3,7 @@
 Nothing heavy is imported at the top, so `python -m helpers doctor` works in a Python where nothing is installed.
 """
 
+import functools
 import json
 import logging
 import math
@@ -108,9 +109,11 @@ def start(seed: int = 0) -> Course:
         CourseError: a RLHF_ setting that cannot be used, a missing part of the assets folder, or no way to the hub.
     """
     assets.send_nothing_home()
+    wait_without_spinning()
     budget = read_budget()
     scale, folder = choose_scale()
     out = make_out(scale)
+    choose_threads(scale)
     quiet()
     if folder:
         assets.refuse_what_runs(folder)
@@ -212,6 +215,44 @@ def results() -> Path:
 def from_root(path: str) -> Path:
     """A path out of a setting. A relative one counts from the course's top folder, for notebooks and commands alike."""
     return Path(os.path.normpath(ROOT / Path(path).expanduser()))
+
+
+def wait_without_spinning() -> None:
+    """Let the threads that compute wait for each other asleep. This counts where torch is loaded later, and in processes started later.
+
+    They spin otherwise, and take from whatever else runs the time in which it would let go of a core they wait for.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def choose_threads(scale: str) -> None:
+    """Have torch compute in one thread at tiny scale, and elsewhere in as many as it takes by itself, unless the reader has said.
+
+    The embedded models are so small that more threads mostly wait for each other; and sums in one thread are the same everywhere.
+    """
+    torchs_own = threads_at_first()
+    if not threads_are_set():
+        import torch
+
+        torch.set_num_threads(1 if scale == "tiny" else torchs_own)
+
+
+def threads_are_set() -> bool:
+    """Whether the reader has said in how many threads to compute."""
+    return any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
+
+
+def one_thread() -> dict[str, str]:
+    """What a new process's environment needs to compute in one thread; nothing where the reader has said in how many."""
+    return {} if threads_are_set() else {"OMP_NUM_THREADS": "1"}
+
+
+@functools.cache
+def threads_at_first() -> int:
+    """In how many threads torch computes before the course has chosen."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def quiet() -> None:
