@@ -114,6 +114,7 @@ def start(seed: int = 0) -> Course:
     scale, folder = choose_scale()
     out = make_out(scale)
     choose_threads(scale)
+    stay_on_the_cpu(scale)
     quiet()
     if folder:
         assets.refuse_what_runs(folder)
@@ -253,6 +254,15 @@ def threads_at_first() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+def stay_on_the_cpu(scale: str) -> None:
+    """Have Accelerate take the CPU of a Mac and not its GPU at tiny scale, unless the reader has said.
+
+    To start an operation on a GPU takes longer than these small models take to do it.
+    """
+    if scale == "tiny" and sys.platform == "darwin":
+        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
 
 
 def quiet() -> None:
