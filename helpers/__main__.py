@@ -16,6 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command, and return its exit status: 0, 1 (doctor found something) or 2 (something to put right)."""
     print_whatever_comes()
     args = parser().parse_args(arguments)
+    course.wait_without_spinning()
     try:
         return args.command(args) or 0
     except CourseError as error:

@@ -4,6 +4,7 @@ Nothing heavy is imported at the top, so `python -m helpers doctor` works in a P
 """
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -111,9 +112,12 @@ def start(seed: int = 0) -> Course:
     print_whatever_comes()
     assets.send_nothing_home()
     settings.tell_of_unknown()
+    wait_without_spinning()
     budget = read_budget()
     scale, folder = choose_scale()
     out = make_out(scale)
+    choose_threads(scale)
+    stay_on_the_cpu(scale)
     quiet()
     if folder:
         assets.refuse_what_runs(folder)
@@ -208,6 +212,53 @@ def results() -> Path:
     """Where results go: RLHF_OUT; on Colab the reader's Drive where it is mounted, since all else is lost with the session; out/."""
     drive = DRIVE if on_colab() and DRIVE.is_dir() else None
     return settings.read_out() or from_root(drive / "rlhf-course" if drive else "out")
+
+
+def wait_without_spinning() -> None:
+    """Let the threads that compute wait for each other asleep. This counts where torch is loaded later, and in processes started later.
+
+    They spin otherwise, and take from whatever else runs the time in which it would let go of a core they wait for.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def choose_threads(scale: str) -> None:
+    """Have torch compute in one thread at tiny scale, and elsewhere in as many as it takes by itself, unless the reader has said.
+
+    The embedded models are so small that more threads mostly wait for each other; and sums in one thread are the same everywhere.
+    """
+    torchs_own = threads_at_first()
+    if not threads_are_set():
+        import torch
+
+        torch.set_num_threads(1 if scale == "tiny" else torchs_own)
+
+
+def threads_are_set() -> bool:
+    """Whether the reader has said in how many threads to compute."""
+    return any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
+
+
+def one_thread() -> dict[str, str]:
+    """What a new process's environment needs to compute in one thread; nothing where the reader has said in how many."""
+    return {} if threads_are_set() else {"OMP_NUM_THREADS": "1"}
+
+
+@functools.cache
+def threads_at_first() -> int:
+    """In how many threads torch computes before the course has chosen."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+def stay_on_the_cpu(scale: str) -> None:
+    """Have Accelerate take the CPU of a Mac and not its GPU at tiny scale, unless the reader has said.
+
+    To start an operation on a GPU takes longer than these small models take to do it.
+    """
+    if scale == "tiny" and sys.platform == "darwin":
+        os.environ.setdefault("ACCELERATE_USE_CPU", "true")
 
 
 def quiet() -> None:

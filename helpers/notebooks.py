@@ -1,5 +1,6 @@
-"""Running the course's notebooks without a browser."""
+"""Running the course's notebooks without a browser: several at once, since none needs another's results."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -8,6 +9,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import nbformat
@@ -18,7 +21,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from helpers.course import ROOT, Course
+from helpers.course import GIB, ROOT, Course, one_thread
 from helpers.errors import CourseError
 from helpers.files import write_text
 from helpers.terminal import ANSI, plain, printable
@@ -69,31 +72,65 @@ def parse(path: Path, content: bytes) -> NotebookNode:
 
 
 def run(here: Course, folder: Path = NOTEBOOKS) -> list[Path]:
-    """Run every notebook in order, each in a kernel of its own, and keep the executed copies.
+    """Run every notebook, each in a kernel of its own, and keep the executed copies. They begin in their order, some at once.
 
     An earlier copy that a reader has worked in is set aside first, and a line says where it is.
 
     Returns:
-        The executed copies, in `here.out`/notebooks.
+        The executed copies, in `here.out`/notebooks, in the notebooks' order.
 
     Raises:
-        CourseError: a file is not a notebook, before any is run; or a cell failed, and the copy up to there is kept too.
+        CourseError: a file is not a notebook, before any is run; or a cell failed, which ends all. What each ran is kept.
     """
-    copies = []
-    for path in numbered(folder):
-        read(path)
-    for path in numbered(folder):
+    notebooks = {path: read(path) for path in numbered(folder)}
+    make_folder(here.out / "notebooks")
+    env = os.environ | {"RLHF_SCALE": here.scale} | (one_thread() if here.scale == "tiny" else {})
+    progress = Progress({path.stem: len(code_cells(notebook)) for path, notebook in notebooks.items()})
+    places = asyncio.Semaphore(at_once(env))
+
+    async def run_one(path: Path, notebook: NotebookNode) -> Path:
         copy = here.out / "notebooks" / path.name
-        make_folder(copy.parent)
-        notebook = read(path)
-        try:
-            execute(notebook, path, os.environ | {"RLHF_SCALE": here.scale})
-        except CourseError as error:
-            raise CourseError(f"{error}\n\nWhat ran so far is in {here.show_path(copy)}.") from error
-        finally:
-            keep_copy(notebook, copy, here)
-        copies.append(copy)
-    return copies
+        async with places:
+            try:
+                await run_cells(notebook, path, env, progress)
+            except CourseError as error:
+                raise CourseError(f"{error}\n\nWhat ran so far is in {here.show_path(copy)}.") from error
+            finally:
+                keep_copy(notebook, copy, here)
+        return copy
+
+    try:
+        return in_loop(together([run_one(*each) for each in notebooks.items()]))
+    finally:
+        progress.close()
+
+
+async def together(works: list[Coroutine]) -> list:
+    """The results of all in their order; the first error, and an interruption, end the others before it goes on."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def in_loop(work: Coroutine):
+    """The result of `work`. Ctrl-C cancels it, waits until it has tidied up, and is a KeyboardInterrupt then."""
+    # the loop that Windows has by itself cannot watch the kernels' sockets
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        return runner.run(work)
+
+
+def at_once(env: dict[str, str]) -> int:
+    """How many notebooks run at once: one a core where each computes in one thread and memory allows; else one, which takes all."""
+    import psutil
+
+    if env["RLHF_SCALE"] != "tiny" or env.get("OMP_NUM_THREADS") != "1":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, psutil.virtual_memory().available // GIB))  # a notebook needs less than one
 
 
 def make_folder(folder: Path) -> None:
@@ -128,7 +165,7 @@ def keep_copy(notebook: NotebookNode, copy: Path, here: Course) -> None:
             raise CourseError(
                 f"{copy} has changes of yours and could not be renamed ({error.strerror}). It is as it was: move it away."
             ) from error
-        print(f"{here.show_path(copy)} had changes of yours: it is {aside.name} now.")
+        tqdm.write(f"{here.show_path(copy)} had changes of yours: it is {aside.name} now.")
     notebook.metadata.setdefault("course", {})["copy_sha256"] = sources_hash(notebook)
     write_text(copy, nbformat.writes(notebook) + "\n")
 
@@ -159,6 +196,15 @@ class ThisPython(AsyncKernelManager):
 
 
 def execute(notebook: NotebookNode, path: Path, env: dict[str, str]) -> None:
+    """Run all cells of one notebook, as `run_cells` does, with a line of progress."""
+    progress = Progress({path.stem: len(code_cells(notebook))})
+    try:
+        in_loop(run_cells(notebook, path, env, progress))
+    finally:
+        progress.close()
+
+
+async def run_cells(notebook: NotebookNode, path: Path, env: dict[str, str], progress: "Progress") -> None:
     """Run all cells of a notebook in a fresh kernel, in the notebook's own folder; the outputs land in `notebook`.
 
     What the cells print reaches the terminal without the characters that it would obey.
@@ -171,25 +217,26 @@ def execute(notebook: NotebookNode, path: Path, env: dict[str, str]) -> None:
     if not code_cells(notebook):
         return
     with (
-        tempfile.TemporaryDirectory() as home,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home,
         open(Path(home) / "kernel.log", "w+", encoding="utf-8", errors="replace") as log,
     ):
         # The reader's own IPython settings and start-up files stay out of it; so does the terminal, whose progress line the
         # kernel's own messages would break.
         env = env | {"IPYTHONDIR": home, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-        progress = Progress(path.stem, len(code_cells(notebook)))
-        client = WatchedClient(notebook, path.parent, progress)
+        client = WatchedClient(notebook, path, progress)
         try:
-            client.execute(env=env, stdout=log, stderr=log)
-            progress.done = progress.cells
+            await client.async_execute(env=env, stdout=log, stderr=log)
+            progress.begin(path.stem, len(code_cells(notebook)))
         except CellExecutionError:
             raise CourseError(failure(path, notebook, client.running, error_lines(client.running))) from None
         except RuntimeError:  # a DeadKernelError, or a kernel that never answered
+            if asyncio.current_task().cancelling():  # nbclient takes this for a dead kernel too
+                raise asyncio.CancelledError from None
             log.seek(0)
             reason = f"{DEAD}\n{plain(''.join(log.readlines()[-8:]))}".strip()
             raise CourseError(failure(path, notebook, client.running, reason)) from None
         finally:
-            progress.close()
+            progress.end(path.stem)
 
 
 def error_lines(cell: NotebookNode) -> str:
@@ -210,84 +257,135 @@ def failure(path: Path, notebook: NotebookNode, cell: NotebookNode, error: str) 
 
 
 class WatchedClient(NotebookClient):
-    """Runs a notebook in `folder`, and tells its progress display which cell runs and what it prints."""
+    """Runs a notebook in its folder, and tells the display of progress which cell runs and what it prints."""
 
-    def __init__(self, notebook: NotebookNode, folder: Path, progress: "Progress"):
+    def __init__(self, notebook: NotebookNode, path: Path, progress: "Progress"):
         super().__init__(
             notebook,
             kernel_name="python3",
             kernel_manager_class=ThisPython,
-            startup_timeout=180,
+            startup_timeout=600,
             timeout=None,
             record_timing=False,
             store_widget_state=False,
-            resources={"metadata": {"path": str(folder)}},
+            resources={"metadata": {"path": str(path.parent)}},
         )
-        self.progress = progress
+        self.name, self.progress = path.stem, progress
         self.running = code_cells(notebook)[0]
         self.on_cell_execute = self._started
 
+    @asynccontextmanager
+    async def async_setup_kernel(self, **kwargs) -> AsyncIterator[None]:
+        """A kernel while the block runs, and not longer.
+
+        nbclient's own also answers signals, of which only the last of several clients would hear. And where a kernel does not
+        start, it leaves behind something to do at exit that then fails.
+        """
+        self.km = self.create_kernel_manager()
+        try:
+            await self.async_start_new_kernel(**kwargs)
+            await self.async_start_new_kernel_client()
+            yield
+        except BaseException:
+            self.shutdown_kernel = "immediate"  # it may be in the middle of a long cell
+            raise
+        finally:
+            if self.km is not None:
+                await self._async_cleanup_kernel()
+
     async def _started(self, cell, cell_index):
         self.running = cell
-        self.progress.begin(sum(cell.cell_type == "code" for cell in self.nb.cells[:cell_index]))
+        done = sum(cell.cell_type == "code" for cell in self.nb.cells[:cell_index])
+        self.progress.begin(self.name, done)
 
     def process_message(self, msg: dict, cell: NotebookNode, cell_index: int) -> NotebookNode | None:
         """Take in a message of the kernel, as nbclient does, and tell the display what was printed."""
         if msg["msg_type"] == "stream":
-            self.progress.heard(msg["content"]["text"])
+            self.progress.heard(self.name, msg["content"]["text"])
         return super().process_message(msg, cell, cell_index)
 
 
 class Progress:
-    """One line about a running notebook: cells done, the time so far, and the last thing the running cell printed.
+    """One line about the notebooks that run: cells done, the time so far, and the last thing that one of them printed.
 
     On a terminal the line is redrawn twice a second; in a log a new line appears every half minute, so that a long cell is
-    seen to be alive in either.
+    seen to be alive in either, and one at the end of each notebook.
     """
 
-    def __init__(self, name: str, cells: int):
-        self.name, self.cells, self.done, self.last = name, cells, 0, ""
+    def __init__(self, cells: dict[str, int]):
+        self.cells, self.done, self.running, self.last = cells, dict.fromkeys(cells, 0), [], ""
         self.started = time.monotonic()
         self.bar = None
         if sys.stderr.isatty():
             layout = "{desc} |{bar:20}| {n}/{total} cells, {elapsed}{postfix}"
-            self.bar = tqdm(total=cells, desc=name, bar_format=layout, dynamic_ncols=True, leave=True)
+            self.bar = tqdm(
+                total=sum(cells.values()),
+                desc=self._names(),
+                bar_format=layout,
+                dynamic_ncols=True,
+                leave=True,
+            )
         else:
-            print(f"{name}: {cells} cells", flush=True)
+            print(f"{self._names()}: {sum(cells.values())} cells", flush=True)
         self.closed = threading.Event()
         self.ticker = threading.Thread(target=self._tick, daemon=True)
         self.ticker.start()
 
-    def begin(self, done: int):
-        """The next cell begins, after `done` others."""
-        self.done, self.last = done, ""
+    def begin(self, name: str, done: int):
+        """The next cell of a notebook begins, after `done` others."""
+        self.done[name], self.last = done, ""
+        if name not in self.running:
+            self.running = sorted([*self.running, name])
 
-    def heard(self, text: str):
-        """The running cell printed `text`."""
+    def heard(self, name: str, text: str):
+        """The running cell of a notebook printed `text`."""
         lines = [line.strip() for line in re.split(r"[\r\n]", ANSI.sub("", text)) if line.strip()]
         if lines:
-            self.last = printable(lines[-1])
+            self.last = (
+                printable(lines[-1]) if len(self.cells) == 1 else f"{name[:2]}: {printable(lines[-1])}"
+            )
+
+    def end(self, name: str):
+        """A notebook is done, or has failed."""
+        self.running = [other for other in self.running if other != name]
+        self.last = ""
+        if self.bar is None:
+            print(f"{name}: {self.done[name]}/{self.cells[name]} cells, {self._elapsed()}", flush=True)
 
     def close(self):
-        """The notebook is done, or has failed."""
+        """Nothing runs any more."""
         self.closed.set()
         self.ticker.join()
-        self.last = ""
-        self._show()
         if self.bar is not None:
+            self._show()
             self.bar.close()
 
     def _tick(self):
         while not self.closed.wait(0.5 if self.bar is not None else 30):
             self._show()
 
+    def _names(self) -> str:
+        if len(self.cells) == 1:
+            return next(iter(self.cells))
+        return (
+            f"{len(self.cells)} notebooks"
+            + (": " if self.running else "")
+            + ", ".join(name[:2] for name in self.running)
+        )
+
+    def _elapsed(self) -> str:
+        return tqdm.format_interval(time.monotonic() - self.started)
+
     def _show(self):
+        done, cells = sum(self.done.values()), sum(self.cells.values())
         if self.bar is not None:
-            self.bar.n = self.done
+            self.bar.n = done
+            self.bar.set_description_str(self._names(), refresh=False)
             self.bar.set_postfix_str(self.last)  # redraws
         else:
-            elapsed = tqdm.format_interval(time.monotonic() - self.started)
-            print(f"{self.name}: {self.done}/{self.cells} cells, {elapsed} {self.last}".rstrip(), flush=True)
+            print(
+                f"{self._names()}: {done}/{cells} cells, {self._elapsed()} {self.last}".rstrip(), flush=True
+            )
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:

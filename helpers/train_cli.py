@@ -1,5 +1,6 @@
 """RLHF without a notebook: `python -m helpers train --config FILE --prompts FILE --reward MODEL`."""
 
+import os
 import warnings
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def main(
     from helpers.ppo.parallel import processes
 
     processes.check_launch()
+    os.environ.setdefault("ACCELERATE_USE_CPU", "false")  # a Mac's GPU too: this model may be a large one
     here = course.start()
     from helpers.engine import TRLConfig, train
 

@@ -5,16 +5,22 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
+import subprocess
 import sys
 import termios
 import threading
+import time
+from types import SimpleNamespace
 
 import nbformat
+import psutil
 import pytest
 from common import ROOT
 
 from helpers import course, notebooks, terminal
+from helpers.course import GIB
 from helpers.errors import CourseError
 from helpers.maintain import stored_outputs
 
@@ -41,7 +47,7 @@ def in_course(tmp_path):
     return tmp_path
 
 
-def test_runs_in_order_in_this_python_and_keeps_copies(make_notebook, in_course, monkeypatch, tmp_path):
+def test_runs_in_this_python_and_keeps_copies(make_notebook, in_course, monkeypatch, tmp_path):
     """Whatever kernel the user has under the name python3, and whatever their start-up files do."""
     kernel = tmp_path / "jupyter" / "kernels" / "python3"
     kernel.mkdir(parents=True)
@@ -58,18 +64,16 @@ def test_runs_in_order_in_this_python_and_keeps_copies(make_notebook, in_course,
     folder = in_course / "notebooks"
     make_notebook(
         folder / "02_second.ipynb",
-        "print(open('left').read(), os.environ['RLHF_SCALE'], 'mine' in globals())",
+        "print(os.environ['RLHF_SCALE'], 'mine' in globals(), 'secret' in globals())",
     )
-    make_notebook(
-        folder / "01_first.ipynb", "open('left', 'w').write('from 01'); print(sys.executable); secret = 1"
-    )
+    make_notebook(folder / "01_first.ipynb", "print(sys.executable); secret = 1")
     make_notebook(folder / "notes.ipynb", "1 / 0")
     monkeypatch.delenv("RLHF_SCALE")
     copies = notebooks.run(course.start(), folder)
     assert [copy.name for copy in copies] == ["01_first.ipynb", "02_second.ipynb"]
     first, second = (nbformat.read(copy, as_version=4) for copy in copies)
     assert text(first).strip().splitlines()[-1] == sys.executable
-    assert text(second) == "from 01 tiny False\n"
+    assert text(second) == "tiny False False\n"
     assert copies[0].parent == tmp_path / "out" / "tiny" / "notebooks"
 
 
@@ -83,10 +87,24 @@ def test_figures_are_in_the_copy(make_notebook, in_course):
     assert "image/png" in notebook.cells[2].outputs[0].data
 
 
-def test_a_failing_cell_is_shown(make_notebook, in_course):
+FOR_EVER = "while True: time.sleep(0.1)"
+
+
+def test_a_failing_cell_is_shown_and_ends_the_others(make_notebook, in_course, monkeypatch):
     folder = in_course / "notebooks"
-    make_notebook(folder / "01_first.ipynb", "print('so far')", "sum_of = 1\nsum_of / 0", "print('after')")
-    make_notebook(folder / "02_second.ipynb", "open('ran', 'w')")
+    begun = "while not Path('../begun').exists(): time.sleep(0.1)"
+    make_notebook(
+        folder / "01_first.ipynb",
+        f"import time\n{begun}\nprint('so far')",
+        "sum_of = 1\nsum_of / 0",
+        "print('after')",
+    )
+    # another runs already, and one waits
+    make_notebook(
+        folder / "02_second.ipynb", "import time\nprint(os.getpid())\nPath('../begun').touch()", FOR_EVER
+    )
+    make_notebook(folder / "03_third.ipynb", "open('ran', 'w')")
+    monkeypatch.setattr(notebooks, "at_once", lambda env: 2)
     here = course.start()
     with pytest.raises(CourseError) as error:
         notebooks.run(here, folder)
@@ -99,6 +117,84 @@ def test_a_failing_cell_is_shown(make_notebook, in_course):
     kept = text(nbformat.read(copy, as_version=4))
     assert "so far" in kept and "after" not in kept
     assert not (folder / "ran").exists()
+    kernel = int(text(nbformat.read(here.out / "notebooks" / "02_second.ipynb", as_version=4)))
+    assert not psutil.pid_exists(kernel)
+
+
+def test_as_many_at_once_as_there_are_cores(monkeypatch):
+    one = {"RLHF_SCALE": "tiny", "OMP_NUM_THREADS": "1"}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(3), raising=False)
+    memory = SimpleNamespace(available=100 * GIB)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    assert notebooks.at_once(one) == 3
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on a Mac, and in Windows
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert notebooks.at_once(one) == 5
+    for available, expected in [(2.5 * GIB, 2), (0.1 * GIB, 1)]:
+        memory.available = int(available)
+        assert notebooks.at_once(one) == expected
+    assert notebooks.at_once(one | {"RLHF_SCALE": "full"}) == 1
+    assert notebooks.at_once(one | {"OMP_NUM_THREADS": "2"}) == notebooks.at_once({"RLHF_SCALE": "tiny"}) == 1
+
+
+def test_several_at_once_wait_for_each_other_and_have_one_line(make_notebook, in_course, monkeypatch, capsys):
+    """Each waits for what the other leaves: one after the other they would wait for ever."""
+    folder = in_course / "notebooks"
+    for name, other in [("01_a", "02_b"), ("02_b", "01_a")]:
+        waiting = f"import time\nPath('{name}').touch()\nwhile not Path('{other}').exists(): time.sleep(0.1)"
+        make_notebook(folder / f"{name}.ipynb", waiting, "print(os.environ.get('OMP_NUM_THREADS'))")
+    monkeypatch.setattr(notebooks, "at_once", lambda env: 2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    copies = notebooks.run(course.start(), folder)
+    assert [text(nbformat.read(copy, as_version=4)) for copy in copies] == ["1\n", "1\n"]
+    said = capsys.readouterr().out
+    assert (
+        "2 notebooks: 6 cells\n" in said and "01_a: 3/3 cells, 00:" in said and "02_b: 3/3 cells, 00:" in said
+    )
+
+
+def test_ctrl_c_ends_all_kernels(make_notebook, in_course, tmp_path):
+    folder = in_course / "notebooks"
+    for name in ("01_a", "02_b"):
+        make_notebook(
+            folder / f"{name}.ipynb",
+            f"import time\nPath('{name}.pid').write_text(str(os.getpid()))",
+            FOR_EVER,
+        )
+    code = f"""
+from pathlib import Path
+from helpers import course, notebooks
+notebooks.at_once = lambda env: 2
+notebooks.run(course.start(), Path({str(folder)!r}))
+"""
+    run = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    pids = [folder / "01_a.pid", folder / "02_b.pid"]
+    while not all(path.exists() and path.read_text() for path in pids):
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.1)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate()
+    assert said.rstrip().endswith(b"KeyboardInterrupt") and b"Exception ignored" not in said
+    assert not any(psutil.pid_exists(int(path.read_text())) for path in pids)
+
+
+def test_a_kernel_that_does_not_start_leaves_nothing_to_fail_at_exit(make_notebook, in_course, tmp_path):
+    """nbclient would say "Exception ignored in atexit callback"."""
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "ipykernel_launcher.py").write_text("raise SystemExit('a broken installation')")
+    path = make_notebook(in_course / "notebooks" / "01_small.ipynb", "1")
+    code = f"""
+import os, nbformat
+from pathlib import Path
+from helpers import notebooks
+path = Path({str(path)!r})
+notebooks.execute(nbformat.read(path, as_version=4), path, os.environ | {{"PYTHONPATH": {str(tmp_path / "broken")!r}}})
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "The kernel died" in run.stderr and "Exception ignored" not in run.stderr
 
 
 @pytest.mark.parametrize("last_words", ["", "no memory left"])
@@ -128,9 +224,9 @@ def test_progress_says_what_runs(make_notebook, in_course, capsys):
 
 
 def test_progress_remembers_the_last_line(capsys):
-    progress = notebooks.Progress("01_small", 3)
-    progress.begin(1)
-    progress.heard("one\ntwo\n\rthree  \r\x1b[A")
+    progress = notebooks.Progress({"01_small": 3})
+    progress.begin("01_small", 1)
+    progress.heard("01_small", "one\ntwo\n\rthree  \r\x1b[A")
     progress._show()
     progress.close()
     assert "01_small: 1/3 cells, 00:00 three\n" in capsys.readouterr().out
@@ -221,9 +317,9 @@ def test_a_log_shows_nothing_that_a_terminal_would_obey(make_notebook, in_course
 
 def test_nor_does_half_a_character_end_a_run(capfd):
     """A kernel does not send it on, as far as is known; the line could not be written with it."""
-    progress = notebooks.Progress("01_small", 1)
+    progress = notebooks.Progress({"01_small": 1})
     progress.close()
-    progress.heard("half \ud83d of it")
+    progress.heard("01_small", "half \ud83d of it")
     progress._show()
     assert "half \\ud83d of it" in capfd.readouterr().out
 

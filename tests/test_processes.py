@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -136,6 +137,44 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path, name):
     assert first["written"] == alone["written"] and first["written"][-1] == "model"
     assert second["written"] == []
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "two" / "model").config.model_type == "gpt2"
+
+
+def on_two_machines(folders, changes, **env) -> list[tuple[int, str]]:
+    """Exit status and stderr of a process on each of two machines, played by two launches on this one."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    meet = (
+        f"--num_machines 2 --num_processes 2 --main_process_ip 127.0.0.1 --main_process_port {port}".split()
+    )
+    paths = f"{ROOT}{os.pathsep}{HERE}"
+    env = os.environ | dict(PYTHONPATH=paths, ACCELERATE_USE_CPU="true", OMP_NUM_THREADS="1") | env
+    machines = []
+    for rank, folder in enumerate(folders):
+        folder.mkdir(exist_ok=True)
+        launch = [sys.executable, "-m", *TWO, *meet, "--machine_rank", str(rank)]
+        command = [*launch, HERE / "processes_run.py", folder, json.dumps(changes)]
+        machines.append(subprocess.Popen(command, cwd=folder, env=env, stderr=subprocess.PIPE, text=True))
+    said = [machine.communicate()[1] for machine in machines]
+    return [(machine.returncode, text) for machine, text in zip(machines, said, strict=True)]
+
+
+def test_two_machines_are_one_process_with_twice_the_batch(tmp_path):
+    """As two processes of one machine are. Each machine has a disk of its own, and only the first writes on its."""
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for status, said in on_two_machines(folders, UNEVEN):
+        assert status == 0, said[-3000:]
+    first, second = (
+        json.loads((folder / f"process_{n}.json").read_text()) for n, folder in enumerate(folders)
+    )
+    (alone,) = finished(tmp_path / "one", twice(UNEVEN), ONE)
+    assert_close(first["history"], alone["history"])
+    assert first["history"] == second["history"]
+    assert Counter(first["scored"] + second["scored"]) == Counter(alone["scored"])
+    assert first["written"] == alone["written"] and second["written"] == []
+    # on the second machine there is no checkpoint to go on from
+    goes_on = UNEVEN | dict(train=UNEVEN["train"] | dict(resume_from_checkpoint="checkpoints"))
+    for status, said in on_two_machines(folders, goes_on):
+        assert status != 0 and "find different newest checkpoints" in said, said[-3000:]
 
 
 @pytest.mark.parametrize(

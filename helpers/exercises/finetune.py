@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def check_perplexity(answer: object, token_losses: "Tensor", mask: "Tensor") -> str:
     """Exercise 1: the perplexity of token_losses (rows, length), where mask is 0 for padding."""
     given = number(answer, f"a perplexity is one number; yours is a {type(answer).__name__}.")
-    losses, mask = token_losses.double(), mask.double()
+    losses, mask = token_losses.cpu().double(), mask.cpu().double()
     real = losses * mask
     mean = real.sum() / mask.sum()
     means = real.sum(dim=1) / mask.sum(dim=1)

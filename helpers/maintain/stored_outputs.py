@@ -66,7 +66,7 @@ def store(path: Path) -> None:
     content = read_bytes(path)
     notebook = parse(path, content)
     own = {name: value for name, value in os.environ.items() if not name.startswith("RLHF_")}
-    execute(notebook, path, own | {"RLHF_SCALE": "tiny"})
+    execute(notebook, path, own | {"RLHF_SCALE": "tiny", "OMP_NUM_THREADS": "1"})
     for cell in code_cells(notebook):
         cell.outputs = clean_outputs(cell.outputs)
     found = machine_paths(notebook)

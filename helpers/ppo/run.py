@@ -206,6 +206,14 @@ class Run:
         """
         folder = self.config.train.resume_from_checkpoint
         found = checkpoint.newest(Path(folder)) if folder else None
+        seen = processes.gather(lambda: found and found.name)
+        if (
+            len(set(seen)) > 1
+        ):  # several machines; each would train on from another step, and wait for the others
+            raise CourseError(
+                f"the processes find different newest checkpoints in {folder} ({', '.join(map(str, seen)):.200}). Set "
+                "train.resume_from_checkpoint to a folder that all machines share, or copy the checkpoint to each."
+            )
         if found:
             others = checkpoint.of_other_runs(Path(folder))
             if others:

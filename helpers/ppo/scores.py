@@ -1,6 +1,6 @@
 """From what a reward function gave to the scores that PPO learns from."""
 
-from torch import Tensor, tensor, zeros_like
+from torch import Tensor, float64, tensor, zeros_like
 
 from helpers.ppo.fields import PPOConfig
 
@@ -33,7 +33,8 @@ class ScoreScale:
         totals = scores if scores.dim() == 1 else scores.sum(1)
         if self.ref_std is None:
             self.ref_std = totals.std().item()
-        self.moments = add_moments(self.moments, totals.double())
+        # on the CPU, since Apple's GPUs have no 64-bit numbers
+        self.moments = add_moments(self.moments, tensor(totals.tolist(), dtype=float64))
         count, _, squares = self.moments
         running_std = (squares / max(count - 1, 1)) ** 0.5
         divisor = {"ref": self.ref_std, "running": running_std}.get(self.method.scale_reward, 1.0)

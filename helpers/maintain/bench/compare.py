@@ -201,7 +201,7 @@ def caption(repeats: int) -> str:
     """What the numbers of a table depend on, in one line."""
     device = PartialState().device.type
     where = (
-        torch.cuda.get_device_name() if device == "cuda" else f"{device}, {torch.get_num_threads()} threads"
+        torch.cuda.get_device_name() if device == "cuda" else f"{device}, {course.threads_at_first()} threads"
     )
     number = {"no": "float32"}.get(precision(), f"mixed precision {precision()}")
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
