@@ -20,13 +20,15 @@ from helpers.ppo.values import (
     shown,
 )
 
-ADAM = {"lr": NotNegative, "betas": list[Share], "eps": NotNegative, "weight_decay": NotNegative}
+# 0 and what float32 takes for 0 would divide by 0 for a weight without a gradient
+ADAM = {"lr": NotNegative, "betas": list[Share], "eps": Annotated[float, Range(1e-30)]}
+ADAM |= {"weight_decay": NotNegative}
 ADAM |= {"amsgrad": bool, "foreach": bool | None, "fused": bool | None}
-SGD = {"lr": NotNegative, "momentum": NotNegative, "dampening": NotNegative, "nesterov": bool}
+SGD = {"lr": NotNegative, "momentum": Share, "dampening": NotNegative, "nesterov": bool}
 SGD |= {"weight_decay": NotNegative, "foreach": bool | None, "fused": bool | None}
 OPTIMIZERS = {"adam": ADAM, "adamw": ADAM, "sgd": SGD}
 SCHEDULERS = {
-    "cosine_annealing": {"T_max": Positive, "eta_min": NotNegative},
+    "cosine_annealing": {"T_max": Annotated[float, Range(1)], "eta_min": NotNegative},
     "linear": {
         "start_factor": Annotated[float, Range(above=0, most=1)],
         "end_factor": Share,
@@ -52,11 +54,12 @@ def check_arguments(where: str, name: str, given: Table, known: dict[str, dict])
                 f"unknown key {key!r:.60} in {where}.kwargs of {name}.{nearest(key, known[name])}{kept}"
             )
     fitted = {key: fit(f"{where}.kwargs.{key}", value, known[name][key]) for key, value in given.items()}
-    betas = fitted.get("betas", [0.9, 0.95])
-    if len(betas) != 2 or 1 in betas:
-        raise CourseError(
-            f"{where}.kwargs.betas is {shown(betas)}: expected two numbers below 1, such as [0.9, 0.95]"
-        )
+    if "betas" in fitted:
+        fitted["betas"] = [float(beta) for beta in fitted["betas"]]  # torch takes no 0 for 0.0
+        if len(fitted["betas"]) != 2 or 1 in fitted["betas"]:
+            raise CourseError(
+                f"{where}.kwargs.betas is {shown(given['betas'])}: expected two numbers below 1, such as [0.9, 0.95]"
+            )
     if name == "cosine_annealing" and "T_max" not in given:
         raise CourseError("scheduler.kwargs has no T_max: expected the optimizer steps of half a cosine")
     return fitted
@@ -69,8 +72,10 @@ GENERATE = {
     "temperature": Positive,
     "top_k": WholeNumber,
 }
-GENERATE |= dict.fromkeys("top_p min_p typical_p top_h".split(), Share)
-GENERATE |= dict.fromkeys("min_length max_length no_repeat_ngram_size".split(), WholeNumber)
+GENERATE |= dict.fromkeys("top_p min_p typical_p top_h epsilon_cutoff eta_cutoff".split(), Share)
+GENERATE |= dict.fromkeys("min_length max_length no_repeat_ngram_size max_cache_len".split(), WholeNumber)
+GENERATE |= dict.fromkeys("length_penalty diversity_penalty guidance_scale".split(), float)
+GENERATE |= {"cache_config": Table, "early_stopping": bool | Literal["never"]}
 GENERATE |= dict.fromkeys("do_sample use_cache renormalize_logits remove_invalid_values".split(), bool)
 GENERATE |= dict.fromkeys("repetition_penalty encoder_repetition_penalty max_time".split(), Positive)
 GENERATE |= {"num_beams": Count, "pad_token_id": WholeNumber, "bos_token_id": WholeNumber}

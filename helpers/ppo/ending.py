@@ -6,6 +6,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.errors import CourseError
+from helpers.ppo.prompts import refuse_half_characters
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -19,7 +20,7 @@ def check_stop_sequences(stops: Any) -> list[str]:
     """Stop sequences as a list of texts; a single text counts as one.
 
     Raises:
-        CourseError: one is empty, which would end every response at once, or no text.
+        CourseError: one is empty, which would end every response at once, or no text that a response can have.
     """
     stops = [] if stops is None else [stops] if isinstance(stops, str) else stops
     if not isinstance(stops, Iterable) or isinstance(stops, (bytes, dict)):
@@ -28,6 +29,7 @@ def check_stop_sequences(stops: Any) -> list[str]:
     for index, stop in enumerate(stops):
         if not isinstance(stop, str) or not stop:
             raise CourseError(f"stop_sequences[{index}] is {stop!r:.60}: expected a text that is not empty")
+        refuse_half_characters(stop, f"stop_sequences[{index}]")
     return [str(stop) for stop in stops]
 
 

@@ -16,9 +16,11 @@ from typing import Annotated, Any, Literal, Self
 
 from helpers.errors import CourseError
 from helpers.ppo.values import (
+    MANY,
     Count,
     Name,
     NotNegative,
+    Place,
     Positive,
     Range,
     Share,
@@ -28,11 +30,19 @@ from helpers.ppo.values import (
     shown,
 )
 
+SOME = 30  # names that an error lists
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """' Did you mean ...?' where a known name is close to `name`, else the list of known names."""
-    close = difflib.get_close_matches(f"{name:.60}", known, n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(sorted(known))}."
+    """' Did you mean ...?' where a known name is close to `name`, else the list of known names, or of the nearest of many."""
+    known = sorted(known)
+    if close := difflib.get_close_matches(f"{name:.60}", known, n=1, cutoff=0.6):
+        return f" Did you mean {close[0]!r}?"
+    if len(known) > SOME:
+        return (
+            f" The nearest are {', '.join(difflib.get_close_matches(f'{name:.60}', known, n=6, cutoff=0))}."
+        )
+    return f" Known: {', '.join(known)}."
 
 
 @dataclass
@@ -74,7 +84,7 @@ class Section:
 class ModelConfig(Section):
     """Which model learns, and how much of it."""
 
-    model_path: Name
+    model_path: Place
     """The model that training starts from: a folder that save_pretrained wrote, or a name on the
     Hugging Face hub. A frozen copy of it is the reference. Nothing of PPO helps a model that cannot
     write the texts at all: fine-tune it first (notebook 02).
@@ -84,7 +94,7 @@ class ModelConfig(Section):
     """The kind of model. This engine refuses all but causal; the real trlX knows seq2seq too.
     Default: causal (trlX's)."""
 
-    num_layers_unfrozen: Annotated[int, Range(-1)] = -1
+    num_layers_unfrozen: Annotated[int, Range(-1, MANY)] = -1
     """How many of the top blocks learn. The final norm and the value head learn with them; -1 lets all
     weights learn; 0 lets the value head learn alone, so that the texts stay as they are.
     The reference keeps its own copy of what learns: -1 holds the model twice. Lower it when memory
@@ -108,7 +118,7 @@ class ModelConfig(Section):
 class TokenizerConfig(Section):
     """How texts become tokens."""
 
-    tokenizer_path: Name
+    tokenizer_path: Place
     """The tokenizer: a folder or a name on the Hugging Face hub. It must be the one the model was
     trained with, so it is the same path as model.model_path for nearly every model.
     Default: gpt2 (trlX's)."""
@@ -227,7 +237,7 @@ class TrainConfig(Section):
     """The name of a group of runs in wandb. Ignored here.
     Default: null (trlX's)."""
 
-    checkpoint_dir: Name = "ckpts"
+    checkpoint_dir: Place = "ckpts"
     """The folder for checkpoints (checkpoint_080 and so on) and for the best model
     (best_checkpoint/hf_model). A later run with the same folder replaces checkpoints of the same step:
     give each run that you want to keep its own.
@@ -247,7 +257,7 @@ class TrainConfig(Section):
     was cut off goes on exactly as if it had not been.
     Default: true (trlX's)."""
 
-    resume_from_checkpoint: str | None = None
+    resume_from_checkpoint: Place | Literal[""] | None = None
     """The checkpoint to go on from, or the folder whose newest one is taken; where it holds none yet,
     the run starts anew and says so. The number of prompts and the settings must be the same as before,
     but for lengths, intervals, folders and minibatch_size.

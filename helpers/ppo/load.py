@@ -127,7 +127,7 @@ def try_settings(settings: dict, where: str, tokenizer: PreTrainedTokenizerBase,
     Raises:
         CourseError: it refuses them, or gives something other than one row of ids for each prompt.
     """
-    fixed = dict(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    fixed = dict(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=True)
     ids = torch.full((2, 1), tokenizer.eos_token_id, device=policy.base_model.device)
     settings = fixed | settings | {"max_new_tokens": 1}
     settings.pop("min_new_tokens", None)
@@ -162,5 +162,5 @@ def make(kinds: dict[str, type], what: str, section: OptimizerConfig | Scheduler
     """
     try:
         return kinds[section.name](first, **section.kwargs)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise CourseError(f"{what}.kwargs do not fit {section.name}: {error}") from None

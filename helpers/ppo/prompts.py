@@ -11,12 +11,14 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from helpers.errors import CourseError
+from helpers.ppo.values import shown
 
 # texts, or dictionaries with "prompt" and extra keys for the reward function
 Prompts = list[str | dict[str, Any]]
 MOST = 10_000_000  # prompts: what gives more may never end
-# what a reward function gets by these names in any case, or trlX's batches have
+# what a reward function gets by these names in any case, trlX's batches have, or the calls on the way to it
 TAKEN = ("samples", "prompts", "outputs", "tokenizer", "input_ids", "attention_mask")
+TAKEN += ("function", "reward_fn", "metric_fn", "self")
 
 
 def pad_rows(rows: list[list[int]], pad_id: int, side: str) -> tuple[Tensor, Tensor]:
@@ -56,7 +58,7 @@ def as_list(prompts: Any, name: str) -> list:
         if 0 < len(found) <= MOST:
             return found
         instead = f" It gives more than {MOST:,}." if found else ""
-    raise CourseError(f"{name} is {prompts!r:.60}: expected a list with at least one prompt.{instead}")
+    raise CourseError(f"{name} is {shown(prompts)}: expected a list with at least one prompt.{instead}")
 
 
 def iterator(values: Any) -> Iterator | None:
@@ -74,7 +76,17 @@ def check_text(text: Any, where: str) -> str:
         CourseError: it is no text, says nothing, or cannot be written in UTF-8.
     """
     if not isinstance(text, str) or not text.strip():
-        raise CourseError(f"{where} is {text!r:.60}: expected a text with at least one word")
+        raise CourseError(f"{where} is {shown(text)}: expected a text with at least one word")
+    refuse_half_characters(text, where)
+    return str(text)
+
+
+def refuse_half_characters(text: str, where: str) -> None:
+    """Refuse a text with half of a character, which no tokenizer takes; `where` says which text it is.
+
+    Raises:
+        CourseError: names the place.
+    """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -82,7 +94,6 @@ def check_text(text: Any, where: str) -> str:
             f"{where} has half a character ({text[error.start]!a}) at place {error.start}, as of an emoji that was cut in two: "
             f"remove it. The text is {text!a:.60}."
         ) from None
-    return str(text)
 
 
 def check_keys(metadata: list[dict], name: str) -> None:
@@ -96,12 +107,12 @@ def check_keys(metadata: list[dict], name: str) -> None:
         for key in each.keys() ^ keys:
             has, lacks = (index, 0) if key in each else (0, index)
             raise CourseError(
-                f"{name}[{has}] has the key {key!r:.60}, and {name}[{lacks}] has not: expected the same keys in every prompt"
+                f"{name}[{has}] has the key {shown(key)}, and {name}[{lacks}] has not: expected the same keys in every prompt"
             )
     for key in keys:
         if not isinstance(key, str) or key in TAKEN:
             raise CourseError(
-                f"{name}[0] has the key {key!r:.60}: expected a text other than {', '.join(TAKEN)}, which the reward function "
+                f"{name}[0] has the key {shown(key)}: expected a text other than {', '.join(TAKEN)}, which the reward function "
                 "or the engine has already. Give it another name."
             )
 

@@ -25,6 +25,7 @@ from helpers.ppo.policy import Policy
 from helpers.ppo.prompts import Prompts, PromptSet, as_list
 from helpers.ppo.rollout import Sampler, concatenate
 from helpers.ppo.trial import refuse_other_logprobs, try_saving
+from helpers.ppo.values import Positive, fit
 from helpers.rewards import MetricFn, RewardFn, measure
 
 
@@ -97,9 +98,7 @@ class Run:
         """
         train = self.config.train
         self.stopping = False
-        if minutes is not None and not (isinstance(minutes, (int, float)) and minutes > 0):
-            raise CourseError(f"minutes is {minutes!r}: expected a number above 0, or None for no limit")
-        self.minutes = minutes
+        self.minutes = fit("minutes", minutes, Positive | None)
         self.round_seconds = self.evaluation_seconds = 0.0
         self.metric_fn, self.listeners, self.save_best = metric_fn, listeners, train.save_best
         self.history = History()
@@ -331,7 +330,7 @@ class Run:
         Raises:
             CourseError: the folder cannot take the model, or the disk is full. The folder is then as it was.
         """
-        folder = Path(directory or Path(self.config.train.checkpoint_dir) / "hf_model")
+        folder = files.expand(directory or Path(self.config.train.checkpoint_dir) / "hf_model")
         processes.on_main(lambda: checkpoint.check_model_folder(folder, self.config.model.model_path))
         return checkpoint.write_folder(folder, self.write_model)
 

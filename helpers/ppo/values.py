@@ -6,7 +6,6 @@ What comes out is what JSON can hold, so that a checkpoint can be written.
 
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -15,8 +14,11 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from helpers.errors import CourseError
+from helpers.files import expand
 
-LARGEST = sys.float_info.max
+LARGEST = 1e30  # float32, in which models compute, ends at 3e38, and numbers are multiplied
+EXACT = 2**53  # whole numbers beyond this are floats for torch, which takes none beyond 2**63
+LONGEST = 255, 3800  # bytes of a name and of a path that file systems take, with room for a file's name
 MANY = 10**12  # more than any run has of anything, and within torch's whole numbers
 
 
@@ -48,6 +50,9 @@ Share = Annotated[float, Range(0, 1)]
 Positive = Annotated[float, Range(above=0)]
 NotNegative = Annotated[float, Range(0)]
 Name = Annotated[str, "that is not empty"]
+Place = Annotated[
+    str, "that is the path of a file or folder, or a name on the hub"
+]  # `~` becomes the home folder
 Table = dict[str, Any]
 
 UNFIT = object()
@@ -63,8 +68,8 @@ def fit(name: str, value: Any, kind: Any) -> Any:
     if isinstance(value, Mapping) and (tables := [one for one in options(kind) if is_a(one, dict)]):
         within = (*get_args(tables[0]), Any, Any)[1]
         for key in value:
-            if not isinstance(key, str):
-                raise CourseError(f"{name} has the key {shown(key)}: expected text as keys")
+            if scalar(key, str) is UNFIT:
+                raise CourseError(f"{name} has the key {shown(key)}: expected text as keys.{hint(key, str)}")
         return {str(key): fit(f"{name}.{key:.60}", one, within) for key, one in value.items()}
     if isinstance(value, list) and (lists := [one for one in options(kind) if is_a(one, list)]):
         within = (*get_args(lists[0]), Any)[0]
@@ -83,10 +88,13 @@ def plain(value: Any) -> Any:
         value = os.fsdecode(value)
     if isinstance(value, (type, Mapping)):
         return value
-    if callable(getattr(value, "tolist", None)):
-        value = value.tolist()
-    elif callable(getattr(value, "to_dict", None)):
-        value = settings_of(value)
+    try:
+        if callable(getattr(value, "tolist", None)):
+            value = value.tolist()
+        elif callable(getattr(value, "to_dict", None)):
+            value = settings_of(value)
+    except Exception:  # a tensor without numbers, or a foreign object that fails in a way of its own
+        return value
     if type(value).__module__ == "torch" and type(value).__name__ == "dtype":
         return str(value).removeprefix("torch.")
     if isinstance(value, (set, frozenset)) and all(isinstance(one, str) for one in value):
@@ -118,12 +126,14 @@ def is_a(kind: Any, container: type) -> bool:
 def scalar(value: Any, kind: Any) -> Any:
     """`value` as text, number, truth value or None of this kind, or UNFIT."""
     if get_origin(kind) is Literal:
-        same = [one for one in get_args(kind) if one == value and type(one) is type(value)]
+        same = [one for one in get_args(kind) if type(one) is type(value) and one == value]
         return same[0] if same else UNFIT
     if get_origin(kind) is Annotated:
-        kind, limit = get_args(kind)
-        fitted = scalar(value, kind)
-        fits = fitted is not UNFIT and (fitted.strip() if kind is str else fitted in limit)
+        base, limit = get_args(kind)
+        fitted = scalar(value, base)
+        if kind is Place and fitted is not UNFIT:
+            fitted = place(fitted)
+        fits = fitted is not UNFIT and (fitted.strip() if base is str else fitted in limit)
         return fitted if fits else UNFIT
     if kind is Any:
         every = (scalar(value, one) for one in (bool, NoneType, str, float))
@@ -131,12 +141,35 @@ def scalar(value: Any, kind: Any) -> Any:
     if kind in (None, NoneType, bool):
         return value if isinstance(value, kind or NoneType) else UNFIT
     if kind is str:
-        return str.__str__(value) if isinstance(value, str) and "\0" not in value else UNFIT
-    if isinstance(value, bool) or not isinstance(value, Real) or not -LARGEST <= value <= LARGEST:
+        fits = isinstance(value, str) and "\0" not in value and is_whole(value)
+        return str.__str__(value) if fits else UNFIT
+    if (
+        kind not in (int, float)
+        or isinstance(value, bool)
+        or not isinstance(value, Real)
+        or not -LARGEST <= value <= LARGEST
+    ):
         return UNFIT
-    if isinstance(value, Integral) or (kind is int and value == int(value)):
+    if (isinstance(value, Integral) and abs(value) < EXACT) or (kind is int and value == int(value)):
         return int(value)
     return float(value) if kind is float else UNFIT
+
+
+def is_whole(text: str) -> bool:
+    """Whether the text has no half of a character, as of an emoji that was cut in two, which UTF-8 cannot write."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def place(text: str) -> Any:
+    """The path or name on the hub with the home folder for `~`, or UNFIT where a file system would not take it."""
+    text = str(expand(text)) if text.startswith("~") else text
+    name, path = LONGEST
+    sizes = [len(os.fsencode(part)) for part in re.split(r"[\\/]" if os.name == "nt" else "/", text)]
+    return text if max(sizes) <= name and sum(sizes) + len(sizes) <= path else UNFIT
 
 
 def words(kind: Any) -> str:
@@ -148,7 +181,9 @@ def words(kind: Any) -> str:
         base, limit = get_args(kind)
         return f"{words(base)} {limit}"
     if get_origin(kind) is Literal:
-        *others, last = [str(one).lower() if isinstance(one, bool) else str(one) for one in get_args(kind)]
+        *others, last = [
+            str(one).lower() if isinstance(one, bool) else str(one) or "nothing" for one in get_args(kind)
+        ]
         return f"{', '.join(others)} or {last}" if others else last
     return WORDS[get_origin(kind) or kind]
 
@@ -163,6 +198,10 @@ WORDS |= {
 
 def hint(value: Any, kind: Any) -> str:
     """A sentence on how YAML came to read another kind than was meant; else ""."""
+    if isinstance(value, str) and not is_whole(value):
+        return " It holds half a character, as of an emoji that was cut in two: remove it."
+    if Place in options(kind) and isinstance(value, str) and value.strip():
+        return " It is too long for one, or holds a zero byte."
     wanted = {get_args(one)[0] if get_origin(one) is Annotated else one for one in options(kind)}
     if isinstance(value, str) and wanted & {int, float}:
         number = re.fullmatch(r"([-+]?[\d_]+)(\.\d*)?(?:e([-+]?)(\d+))?", value.strip().lower())
@@ -177,7 +216,7 @@ def hint(value: Any, kind: Any) -> str:
         return " Write it without quotes."
     if str in wanted and isinstance(value, bool):
         return " YAML reads yes, no, on and off as true and false: put text into quotes."
-    if str in wanted and value is not None:
+    if str in wanted and value is not None and not isinstance(value, str):
         return f" YAML reads it as a {type(value).__name__}: put text into quotes."
     if value is None:
         return " A key with nothing after it is null in YAML: write a value, or leave the key out."
@@ -185,9 +224,9 @@ def hint(value: Any, kind: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """The value for an error, 60 characters at most."""
+    """The value for an error, in one line of 60 characters at most."""
     try:
-        return f"{value!r:.60}"
+        return f"{' '.join(repr(value).split()):.60}"
     except (
         Exception
     ) as error:  # Python writes no number of more than 4300 digits; foreign objects may fail in any way
