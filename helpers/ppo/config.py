@@ -33,7 +33,7 @@ from helpers.ppo.fields import (
     TrainConfig,
     nearest,
 )
-from helpers.ppo.values import shown
+from helpers.ppo.values import plain, shown
 
 REAL_TRLX = "the course trains causal models with PPO; trlX (github.com/CarperAI/trlx) offers more, with the libraries of its time"
 
@@ -84,9 +84,9 @@ class TRLConfig:
             if not isinstance(config.get(name), Mapping):
                 found = f"is {shown(config[name])}" if name in config else "is missing"
                 raise CourseError(f"section {name!r} {found}: expected a table of keys")
-        method = config["method"].get("name")
-        if str(method).lower() != "ppoconfig":
-            raise CourseError(f"method {shown(method)}: {REAL_TRLX}")
+        method = plain(config["method"].get("name"))
+        if not isinstance(method, str) or method.lower() != "ppoconfig":
+            raise CourseError(f"method.name is {shown(method)}, only 'PPOConfig' works here: {REAL_TRLX}")
         return cls(**{name: section.from_dict(config[name]) for name, section in SECTIONS.items()})
 
     @classmethod

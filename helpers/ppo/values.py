@@ -197,7 +197,9 @@ WORDS |= {
 
 
 def hint(value: Any, kind: Any) -> str:
-    """A sentence on how YAML came to read another kind than was meant; else ""."""
+    """A sentence on what is wrong with a value that looks right, or on how YAML came to read another kind; else ""."""
+    if isinstance(value, Real) and not isinstance(value, bool) and abs(value) > LARGEST:
+        return f" The largest number is {LARGEST:g}."
     if isinstance(value, str) and not is_whole(value):
         return " It holds half a character, as of an emoji that was cut in two: remove it."
     if Place in options(kind) and isinstance(value, str) and value.strip():
