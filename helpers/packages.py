@@ -56,7 +56,8 @@ def in_range(version: str, ranges: str) -> bool:
     """Whether a version lies in a range like ">=2.10,!=2.12.0": the signs >=, < and != are known."""
 
     def numbers(text):
-        return [int(number) for number in re.findall(r"\d+", re.match(r"[\d.]*", text)[0])]
+        found = [int(number) for number in re.findall(r"\d+", re.match(r"[\d.]*", text)[0])]
+        return [*found, 0, 0, 0, 0][:4]  # 2.12 is 2.12.0
 
     for clause in filter(None, ranges.split(",")):
         sign, limit = re.match(r"\s*(>=|<|!=)\s*(.+)", clause).groups()

@@ -10,6 +10,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from itertools import islice
 from typing import Any
 
 from helpers.errors import CourseError
@@ -18,6 +19,8 @@ RewardFn = Callable[..., Sequence[float] | Sequence[Sequence[float]]]  # reward_
 MetricFn = Callable[
     ..., dict[str, Sequence[float]]
 ]  # metric_fn(samples, ...): a number per sample for each name
+
+MOST = 1_000_000  # rewards for one sample; no text has more tokens
 
 HOW = "A reward function returns one finite number for each sample: reward_fn(samples) -> list[float]."
 HOW_TO_MEASURE = "A metric function returns numbers by name: metric_fn(samples) -> dict[str, list[float]]."
@@ -87,7 +90,7 @@ def score(
         CourseError: a reward is no finite number, or their count is wrong; it names the first such sample.
     """
     returned = call_with_accepted(reward_fn, samples=samples, prompts=prompts, outputs=outputs, **context)
-    rewards = as_list(returned)
+    rewards = as_list(returned, len(samples) + 1)
     if rewards is None:
         raise CourseError(
             f"the reward function returned {describe(returned)} for {len(samples)} samples. {HOW}"
@@ -133,7 +136,7 @@ def check_metric(name: str, values: Any, count: int) -> list[float]:
     Raises:
         CourseError: there are more or fewer, or one is no number.
     """
-    numbers = as_list(values)
+    numbers = as_list(values, count + 1)
     numbers = [values] * count if numbers is None else numbers
     numbers = [number[0] if isinstance(number, list) and len(number) == 1 else number for number in numbers]
     numbers = [number.item() if getattr(number, "size", None) == 1 else number for number in numbers]
@@ -144,13 +147,16 @@ def check_metric(name: str, values: Any, count: int) -> list[float]:
     return [float(number) for number in numbers]
 
 
-def as_list(values: Any) -> list | None:
-    """The values of a list, tuple, array, tensor, pandas Series, Column of a data set or generator; None for anything else."""
+def as_list(values: Any, most: int) -> list | None:
+    """The values of a list, tuple, array, tensor, pandas Series, Column of a data set or generator; None for anything else.
+
+    Of a generator, which may never end, those up to the `most`th.
+    """
     if hasattr(values, "tolist"):
         values = values.tolist()
     if isinstance(values, (str, bytes, Mapping, Set)) or not isinstance(values, (Iterator, Sequence)):
         return None
-    return list(values)
+    return list(islice(values, most)) if isinstance(values, Iterator) else list(values)
 
 
 def call_with_accepted(function: Callable, **arguments: Any) -> Any:
@@ -179,7 +185,7 @@ def check_reward(reward: Any, index: int, sample: str, output: str) -> float | l
     Raises:
         CourseError: it is something else, or not finite.
     """
-    values = as_list(reward)
+    values = as_list(reward, MOST)
     if values or (values == [] and not output):
         return [check_number(value, index, sample) for value in values]
     return check_number(reward, index, sample)

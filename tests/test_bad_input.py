@@ -51,7 +51,7 @@ def test_no_reward_function_at_all(tmp_path):
         ([], "at least one prompt"),
         ("a text", "expected a list"),
         (["fine", ""], "prompts[1] is ''"),
-        (["fine", "  "], "prompts[1] is '  '"),
+        (["fine", "  "], "prompts[1] is ' "),
         ([None], "prompts[0] is None"),
         ([{"text": "x"}], "prompts[0] is None"),
         (["word " * 200], "tokens, but only 56 fit"),

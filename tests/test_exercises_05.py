@@ -127,7 +127,7 @@ WRONG = [
     (exercises.check_length_penalty, lambda outputs: [-1.0 for o in outputs], "expected -0.2, 0, 0"),
     (exercises.check_length_penalty, lambda outputs: None, "is a `return` missing?"),
     (exercises.check_length_penalty, lambda outputs: -0.2, "of type float for 3 samples"),
-    (exercises.check_length_penalty, lambda outputs: [[-0.2], [0.0], [0.0]], "not one a token"),
+    (exercises.check_length_penalty, lambda outputs: [[-0.2, 0.0], [0.0], [0.0]], "not one a token"),
     (exercises.check_length_penalty, lambda outputs: outputs.size, "raised AttributeError"),
     (exercises.check_length_penalty, [-0.2, 0, 0], "should be a function; yours is list"),
     (exercises.check_preference_loss, lambda w, b: -preference_loss(w, b), "sign is wrong"),

@@ -1,7 +1,6 @@
 """What users of trlX, TRL and their like reported, tried with each engine. The comment above a test says whose report it is."""
 
 import json
-import resource
 import shutil
 
 import numpy as np
@@ -64,6 +63,7 @@ def test_paths_and_numbers_of_other_libraries_are_what_they_mean(tmp_path):
 @pytest.mark.parametrize("way", ["a file", "a full disk"])
 def test_a_run_that_could_not_be_saved_does_not_begin(tmp_path, way):
     folder = tmp_path / "checkpoints"
+    resource = pytest.importorskip("resource")  # Windows has none
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     if way == "a file":
         folder.write_text("mine")

@@ -1,6 +1,7 @@
 """The contract every reward function is held to, and what arrives at one."""
 
 import functools
+import itertools
 import math
 
 import numpy as np
@@ -76,9 +77,9 @@ def test_a_reward_per_token(given):
         ([], "0 rewards for 2 samples"),
         (None, "None (is a `return` missing?) for 2 samples"),
         (0.5, "0.5, of type float for 2 samples"),
-        (torch.tensor(0.5), "0.5, of type float for 2 samples"),
+        (torch.tensor(0.5), "of type Tensor for 2 samples"),
         ({"reward": [1, 2]}, "of type dict for 2 samples"),
-        ((x for x in (1, 2)), "of type generator for 2 samples"),
+        (itertools.repeat(1), "3 rewards for 2 samples"),
         ([0.1, None], "reward of sample 1 is None"),
         ([0.1, math.nan], "reward of sample 1 is nan (a division by zero"),
         ([-math.inf, 0.1], "reward of sample 0 is -inf (a division by zero"),

