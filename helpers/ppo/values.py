@@ -228,7 +228,7 @@ def hint(value: Any, kind: Any) -> str:
 def shown(value: Any) -> str:
     """The value for an error, in one line of 60 characters at most."""
     try:
-        return f"{' '.join(repr(value).split()):.60}"
+        return f"{' '.join(line.strip() for line in repr(value).splitlines()):.60}"
     except (
         Exception
     ) as error:  # Python writes no number of more than 4300 digits; foreign objects may fail in any way
