@@ -20,7 +20,7 @@ MetricFn = Callable[
     ..., dict[str, Sequence[float]]
 ]  # metric_fn(samples, ...): a number per sample for each name
 
-MOST = 1_000_000  # rewards for one sample; no text has more tokens
+MOST = 100_000  # rewards for one sample; no model takes a longer text
 
 HOW = "A reward function returns one finite number for each sample: reward_fn(samples) -> list[float]."
 HOW_TO_MEASURE = "A metric function returns numbers by name: metric_fn(samples) -> dict[str, list[float]]."
