@@ -456,6 +456,23 @@ def test_extra_keys_reach_the_reward_function_whatever_they_hold(tmp_path):
 
 
 @both_engines
+@pytest.mark.filterwarnings("ignore:method.gen_kwargs has")
+def test_a_whole_number_is_a_number_for_generate_too(tmp_path):
+    """transformers takes a temperature of 2.0 and no 2, a repetition_penalty of 1.0 and no 1."""
+    whole, parts = (
+        dict(temperature=kind(2), top_p=kind(1), repetition_penalty=kind(1), typical_p=kind(1))
+        for kind in (int, float)
+    )
+    first, second = (
+        small_run(
+            tmp_path / str(index), changes={**ONE_STEP, "method": ONE_STEP["method"] | {"gen_kwargs": kwargs}}
+        )
+        for index, kwargs in enumerate([whole, parts])
+    )
+    assert without_times(first.history) == without_times(second.history)
+
+
+@both_engines
 def test_a_list_of_the_reader_stays_as_it_is(tmp_path):
     prompts = [{"prompt": prompt, "topic": index} for index, prompt in enumerate(PROMPTS)]
     before = json.dumps(prompts)

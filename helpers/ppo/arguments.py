@@ -4,7 +4,7 @@ transformers, torch and peft take many more names, and say of a wrong value late
 """
 
 import warnings
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from helpers.errors import CourseError
 from helpers.ppo.fields import nearest
@@ -119,6 +119,9 @@ def check_gen_kwargs(given: Table, where: str) -> Table:
             f"{where} has no max_new_tokens: expected the most tokens of a continuation, a whole number of at least 1.{more}"
         )
     given = {name: fit(f"{where}.{name}", value, GENERATE.get(name, Any)) for name, value in given.items()}
+    for name, value in given.items():
+        if float in (GENERATE.get(name), *get_args(GENERATE.get(name))):
+            given[name] = float(value)  # generate refuses a temperature of 2 for 2.0
     if given.get("min_new_tokens", 0) > given["max_new_tokens"]:
         raise CourseError(
             f"{where}.min_new_tokens ({given['min_new_tokens']}) is more than max_new_tokens ({given['max_new_tokens']})"
