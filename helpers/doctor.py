@@ -5,7 +5,6 @@ Nothing heavy is imported at the top, so `python -m helpers doctor` works in a P
 
 import os
 import platform
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -46,8 +45,8 @@ def environment() -> list[Check]:
 
 def requirements() -> dict[str, str]:
     """Each package of requirements.txt with its range, for instance {"torch": ">=2.10"}."""
-    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-    return dict(re.findall(r"^([\w-]+)(.*)$", text, re.MULTILINE))
+    lines = packages.read_requirements(ROOT / "requirements.txt")
+    return {name: line.removeprefix(name) for line in lines for name in [packages.name_of(line)]}
 
 
 def check_python() -> Check:

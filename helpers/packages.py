@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
-from importlib import import_module, invalidate_caches, metadata
+from importlib import invalidate_caches, metadata
 from pathlib import Path
 
 from helpers.errors import CourseError
@@ -136,24 +136,6 @@ def difference(before: dict[str, str], after: dict[str, str]) -> str:
     ]
     names = f" ({', '.join(added)})" if 0 < len(added) <= 12 else ""
     return f"{len(added)} packages added{names}, {', '.join(replaced) or 'none'} replaced."
-
-
-def unusable(package: str, part: str) -> str | None:
-    """Why an optional package cannot be used here, in one sentence; None where it can.
-
-    Args:
-        part: the name of which the package is imported, such as "RLOOTrainer" of "trl".
-    """
-    if not version_of(package):
-        return (
-            f'{package} is not installed. packages.add(["{package}"]) adds it and replaces nothing; then run this '
-            "cell again."
-        )
-    try:
-        getattr(import_module(package), part)
-    except Exception as error:  # a package that meets others it does not go with raises what it likes
-        return f"{package} {version_of(package)} is here and cannot be used: {reason(error)}."
-    return None
 
 
 def versions() -> dict[str, str]:

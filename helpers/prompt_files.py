@@ -7,16 +7,9 @@ from typing import Any
 
 from helpers import files, tables
 from helpers.errors import CourseError
-
-Prompts = list[str | dict[str, Any]]  # as `trlx.train` takes them
+from helpers.ppo.prompts import TAKEN, Prompts
 
 KEYS = ("prompt", "text")  # which column holds the prompts; the first that is there
-TAKEN = (
-    "samples",
-    "prompts",
-    "outputs",
-    "tokenizer",
-)  # what every reward function is given under these names
 ADVICE = "Correct the file, or save the prompts as a .txt in UTF-8 with one a line."
 ENDINGS = (
     ".txt with one prompt a line; .csv or .tsv with a column prompt or text; .jsonl with such a key in each "
@@ -58,7 +51,7 @@ def text_of(path: Path) -> str:
     Raises:
         CourseError: it is something else; names the line.
     """
-    text = tables.text_of(tables.read_bytes(path), path, ADVICE)
+    text = tables.text_of(tables.read_bytes(path, "the prompts"), path, ADVICE)
     found = OBEYED.search(text)
     if found:
         line = text.count("\n", 0, found.start()) + 1
@@ -148,7 +141,7 @@ def prompt_of(entry: object, where: str) -> dict[str, Any]:
     for name in TAKEN:
         if name in others:
             raise CourseError(
-                f"{where}: has {name!r}, which is what every reward function is given under this name. Rename it."
+                f"{where}: has {name!r}, which is what every reward function is given under this name, or the engine has already. Rename it."
             )
     return {"prompt": entry[key]} | others
 

@@ -33,8 +33,8 @@ BEGINNINGS = {
 }
 
 
-def read_bytes(path: Path) -> bytes:
-    """All of a file.
+def read_bytes(path: Path, what: str) -> bytes:
+    """All of a file; `what` says what is in it, such as "the prompts".
 
     Raises:
         CourseError: it cannot be read.
@@ -42,7 +42,9 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:
-        raise CourseError(f"{path} cannot be read: {files.reason(error)}. Is the name right?") from error
+        raise CourseError(
+            f"{what} in {path} cannot be read: {files.reason(error)}. Is the name right?"
+        ) from error
 
 
 def refuse_no_text(data: bytes, path: Path, advice: str) -> None:
@@ -183,7 +185,7 @@ def parquet_rows(path: Path, advice: str) -> Iterator[tuple[int, dict]]:
     """
     from datasets import Dataset
 
-    if not read_bytes(path).startswith(b"PAR1"):
+    if not read_bytes(path, "the table").startswith(b"PAR1"):
         raise CourseError(f"{path}: is no parquet file, although its name says so. {advice}")
     try:
         with tempfile.TemporaryDirectory() as cache:

@@ -92,7 +92,7 @@ def import_pairs(path: str | Path, rater: str) -> list[Rating]:
     readers = {".jsonl": tables.json_lines, ".json": tables.json_lines, ".csv": csv_lines}
     if path.suffix.lower() not in readers:
         raise CourseError(f"{path}: expected a file whose name ends in {', '.join(readers)}.")
-    text, time = tables.text_of(tables.read_bytes(path), path, IMPORT_ADVICE), now()
+    text, time = tables.text_of(tables.read_bytes(path, "the preferences"), path, IMPORT_ADVICE), now()
     found = [
         imported(record, f"{path}, line {number}", number, rater, time)
         for number, record in readers[path.suffix.lower()](text, path, IMPORT_ADVICE)

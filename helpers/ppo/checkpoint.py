@@ -108,10 +108,7 @@ def check_model_folder(folder: Path, started_from: str = "") -> None:
 
 def is_model_config(path: Path) -> bool:
     """Whether this file is a model's configuration as transformers writes it."""
-    try:
-        return "model_type" in json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, RecursionError):
-        return False
+    return "model_type" in (identity.read_table(path) or {})
 
 
 @dataclass
@@ -151,15 +148,19 @@ def save(trainer: "Run", folder: Path) -> Path:
     Raises:
         CourseError: the folder cannot take it, or the disk is full.
     """
-    state = state_of(trainer)
+    return write(trainer, state_of(trainer), folder)
 
-    def write(place: Path) -> None:
+
+def write(trainer: "Run", state: State, folder: Path) -> Path:
+    """Write a state that the trainer is in to `folder`, with its model. As `save` otherwise."""
+
+    def fill(place: Path) -> None:
         save_file({name: t.contiguous() for name, t in state.tensors.items()}, place / "state.safetensors")
         (place / "state.json").write_text(json.dumps(state.rest), encoding="utf-8")
         trainer.write_model(place / "hf_model")
 
     processes.on_main(lambda: check_checkpoint_folder(folder))
-    return write_folder(folder, write)
+    return write_folder(folder, fill)
 
 
 def load(trainer: "Run", folder: Path) -> None:

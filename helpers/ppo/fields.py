@@ -259,8 +259,9 @@ class TrainConfig(Section):
 
     resume_from_checkpoint: Place | Literal[""] | None = None
     """The checkpoint to go on from, or the folder whose newest one is taken; where it holds none yet,
-    the run starts anew and says so. The number of prompts and the settings must be the same as before,
-    but for lengths, intervals, folders and minibatch_size.
+    the run starts anew and says so. Checkpoints of earlier runs in that folder are left alone. The model,
+    the prompts and the settings must be the same as before, but for lengths, intervals, folders and
+    minibatch_size.
     Default: null (trlX's)."""
 
     tracker: str | None = None

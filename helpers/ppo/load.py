@@ -111,12 +111,11 @@ def check_fit(config: TRLConfig, tokenizer: PreTrainedTokenizerBase, policy: Pol
     for name in ("gen_kwargs", "gen_experience_kwargs"):
         settings = getattr(config.method, name) or {}
         for key in ("eos_token_id", "pad_token_id", "bos_token_id", "suppress_tokens"):
-            value = settings.get(key, [])
-            for token in value if isinstance(value, list) else [value]:
-                if token >= rows:
-                    raise CourseError(
-                        f"method.{name}.{key} is {value!r:.60}: expected ids of tokens, which are 0 to {rows - 1}"
-                    )
+            ids = settings.get(key, [])
+            if max(ids if isinstance(ids, list) else [ids], default=0) >= rows:
+                raise CourseError(
+                    f"method.{name}.{key} is {ids!r:.60}: expected ids of tokens, which are 0 to {rows - 1}"
+                )
         if not set(settings) <= SETTINGS:
             try_settings(settings, f"method.{name}", tokenizer, policy)
 

@@ -75,16 +75,6 @@ def peft_unusable(error: Exception) -> CourseError:
     )
 
 
-def unusable() -> str | None:
-    """Why LoRA cannot be used here, in one sentence; None where it can. It is tried on a single weight."""
-    try:
-        with torch.random.fork_rng(devices=[]):
-            add_lora(torch.nn.Sequential(torch.nn.Linear(1, 1)), dict(peft_type="LORA", target_modules=["0"]))
-    except CourseError as error:
-        return str(error)
-    return None
-
-
 def lora_policy(model: PreTrainedModel, peft_config: Any) -> Policy:
     """A policy whose LoRA matrices and value head learn; the reference has no such matrices.
 

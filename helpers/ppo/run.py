@@ -191,7 +191,7 @@ class Run:
         if self.step == 0 or self.saved == self.step:
             return
         try:
-            checkpoint.save(self, folder)
+            checkpoint.write(self, self.kept, folder)
         except CourseError as error:
             warnings.warn(f"the run could not be saved: {error}", stacklevel=4)
 
@@ -358,12 +358,13 @@ class Run:
             raise Stopped
 
     def save_checkpoint_if_due(self, over: bool) -> None:
-        """Write a checkpoint if this round passed a multiple of `checkpoint_interval`, or if the run is over."""
+        """Write the state that was just kept, if this round passed a multiple of `checkpoint_interval`, or if the run is over."""
         interval = self.config.train.checkpoint_interval
         steps_this_round = self.step - self.history.rounds[-1]["step"]
         due = self.step // interval > (self.step - steps_this_round) // interval
         if due or over or self.step >= self.total_steps:
-            checkpoint.save(self, self.checkpoint_folder(self.step))
+            state = self.kept or checkpoint.state_of(self)
+            checkpoint.write(self, state, self.checkpoint_folder(self.step))
             self.saved = self.step
 
     def progress(self) -> dict:

@@ -144,6 +144,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
                 if self.step < self.total_steps:
                     self.learning = True
                     self.learn_in_memory()
+                    self.keep_state()
                     self.save_checkpoint_if_due(over=False)
             finally:
                 self.learning = False
