@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from helpers import engine
 from helpers.errors import CourseError
-from helpers.ppo import loss
+from helpers.ppo import loss, trial
 from helpers.ppo.config import OptimizerConfig, TRLConfig, default_ppo_config
 from helpers.ppo.policy import Policy
 from helpers.real_trlx import install
@@ -349,7 +349,10 @@ def test_trlx_loads_neither_a_model_nor_a_tokenizer_by_itself(tmp_path, on_trlx,
     watch(AutoModelForCausalLM)
     watch(AutoTokenizer)
     trainer = small_run(tmp_path, changes={"train": {"total_steps": 1}})
-    assert sorted(loaded) == [("AutoModelForCausalLM", MODEL, False), ("AutoTokenizer", MODEL, False)]
+    read_back = str(tmp_path / trial.TRIAL / "hf_model")  # what the course tried to save
+    expected = [("AutoModelForCausalLM", MODEL), ("AutoTokenizer", MODEL), ("AutoTokenizer", read_back)]
+    assert sorted((kind, str(source)) for kind, source, _ in loaded) == sorted(expected)
+    assert not any(trusted for *_, trusted in loaded)
     assert accelerate_base_trainer.AutoTokenizer is AutoTokenizer
     assert trainer.tokenizer.sep_token is None
 
