@@ -250,7 +250,10 @@ def test_the_space_between_prompt_and_output_is_there(tmp_path):
 @pytest.mark.parametrize("extra", [{}, {"no_repeat_ngram_size": 8}])
 def test_a_file_beside_the_model_does_not_choose_how_texts_are_sampled(tmp_path, extra):
     shutil.copytree(MODEL, tmp_path / "model")
-    hidden = dict(eos_token_id=0, do_sample=True, temperature=0.2, top_k=2)
+    few = 20  # ids that the file leaves, of 2,000
+    hidden = dict(
+        eos_token_id=0, do_sample=True, temperature=0.2, top_k=2, suppress_tokens=[*range(few, 2000)]
+    )
     (tmp_path / "model" / "generation_config.json").write_text(json.dumps(hidden))
     gen_kwargs = dict(max_new_tokens=16, **extra)
     changes = {
@@ -261,7 +264,8 @@ def test_a_file_beside_the_model_does_not_choose_how_texts_are_sampled(tmp_path,
     trainer = small_run(tmp_path / "run", prompts=["The"], eval_prompts=["The"], changes=changes)
     assert trainer.history.rounds[0]["distinct"] > 0.9
     ids = trainer.tokenizer(["The"] * 16, return_tensors="pt")["input_ids"]
-    assert len(set(map(tuple, trainer.generate(ids).tolist()))) > 14
+    generated = trainer.generate(ids)[:, ids.shape[1] :]
+    assert len(set(map(tuple, generated.tolist()))) > 14 and (generated >= few).any()
 
 
 # several tokens end a text: of Llama 3's instruct models <|eot_id|> too, which generation_config.json alone says
@@ -307,7 +311,7 @@ CAPPED = {
 
 # Gemma 2 caps its logits and Granite scales them, after the output layer that the engine calls by itself
 @pytest.mark.parametrize("kind", CAPPED)
-def test_logits_are_the_models_own_or_the_model_is_refused(tmp_path, kind):
+def test_a_model_that_changes_its_logits_is_refused(tmp_path, kind):
     sizes = sentencepiece(tmp_path)
     torch.manual_seed(1)
     model = CAPPED[kind](sizes)
@@ -315,12 +319,12 @@ def test_logits_are_the_models_own_or_the_model_is_refused(tmp_path, kind):
         parameter.data *= 4
     model.save_pretrained(tmp_path)
     prompts = ["I watched this film", "the plot of it"]
-    try:
-        trainer = small_run(tmp_path / "run", prompts=prompts, eval_prompts=prompts, changes=of(tmp_path))
-    except CourseError as error:
-        assert "nats a token from those that the model itself gives" in str(error) or "logit" in str(error)
-    else:
-        assert trainer.history.rounds[0]["kl"] == pytest.approx(0, abs=1e-4)
+    message, scored = refused(tmp_path / "run", prompts=prompts, eval_prompts=prompts, changes=of(tmp_path))
+    assert (
+        "nats a token from those that the model itself gives" in message
+        and "logit" in message
+        and scored == 2
+    )
 
 
 # ------------------------------------------------------------------------------------- weights
