@@ -24,6 +24,7 @@ from helpers.ppo.parallel import processes, sharding
 from helpers.ppo.policy import Policy
 from helpers.ppo.prompts import Prompts, PromptSet, as_list
 from helpers.ppo.rollout import Sampler, concatenate
+from helpers.ppo.texts import variety
 from helpers.ppo.trial import refuse_other_logprobs, try_saving
 from helpers.ppo.values import Positive, fit
 from helpers.rewards import MetricFn, RewardFn, measure
@@ -33,15 +34,17 @@ from helpers.rewards import MetricFn, RewardFn, measure
 class History:
     """What a run was like: flat rows, ready for pandas.
 
-    rounds: a row per round of rollouts (step, reward, reward_std, kl, kl_coef, length, distinct, seconds_*; as its update
-        begins, explained_variance)
-    updates: a row per optimizer step (step, loss, policy_loss, value_loss, ratio, clipfrac, approx_kl, entropy, grad_norm,
-        lr)
+    rounds: a row per round of rollouts (step, samples, reward, reward_std, same_reward, cut_reward, kl, kl_std, kl_coef, length,
+        cut, distinct, opening, ending, distinct_2, seconds_*; as its update begins, explained_variance)
+    updates: a row per optimizer step (step, loss, policy_loss, value_loss, ratio, clipfrac, approx_kl, logprob, entropy,
+        grad_norm, lr)
     evals: a row per evaluation on the held-out prompts (step, reward/mean, kl, length, distinct, metrics/*)
 
-    Units: `kl` is in nats a sample, `approx_kl` and `entropy` in nats a token, `length` in tokens, rewards in those of the
-    reward function. `distinct` and `clipfrac` are shares from 0 to 1. `grad_norm` is the length of the gradient before
-    `max_grad_norm` shortens it. `explained_variance` is that of the returns by the values, at most 1.
+    Units: `kl` is in nats a sample, `approx_kl`, `logprob` (of the sampled tokens, when they were sampled) and `entropy` in nats a
+    token, `length` in tokens, rewards in those of the reward function. Shares from 0 to 1, of a round's samples: `same_reward` has
+    the commonest reward, `cut_reward` one beyond `cliprange_reward`, `cut` ends at `max_new_tokens`; those of texts are explained
+    in texts.py. `clipfrac` is a share of tokens. `grad_norm` is the length of the gradient before `max_grad_norm` shortens it.
+    `explained_variance` is that of the returns by the values, at most 1.
     """
 
     rounds: list[dict] = field(default_factory=list)
@@ -263,7 +266,7 @@ class Run:
             "reward/mean": sum(row["reward"] for row in rows) / len(rows),
             "kl": rollouts.kl().sum(1).mean().item(),
             "length": rollouts.mask.sum(1).mean().item(),
-            "distinct": distinct_share([row["output"] for row in rows]),
+            "distinct": variety([row["output"] for row in rows])["distinct"],
             **{f"metrics/{name}": sum(values) / len(values) for name, values in metrics.items()},
         }
 
@@ -283,9 +286,28 @@ class Run:
     def record_round(
         self, rewards: Tensor, kl: Tensor, lengths: Tensor, outputs: list[str], seconds: dict[str, float]
     ) -> None:
-        """Add a round to the history: see `round_row`. Warn where its rewards teach nothing."""
-        warn_of_scores(rewards, self.config.method.cliprange_reward)
-        self.history.rounds.append(round_row(self.step, rewards, kl, self.kl_coef, lengths, outputs, seconds))
+        """Add a round to the history, from the reward, KL (nats) and length (tokens) of each sample: tensors (N,).
+
+        Warn where its rewards teach nothing.
+        """
+        limit = self.config.method.cliprange_reward
+        warn_of_scores(rewards, limit)
+        self.history.rounds.append({
+            "step": self.step,
+            "samples": len(rewards),
+            "reward": rewards.mean().item(),
+            "reward_std": rewards.std(unbiased=False).item(),
+            "same_reward": rewards.unique(return_counts=True)[1].max().item() / len(rewards),
+            "cut_reward": (rewards.abs() >= limit).float().mean().item() if limit else 0.0,
+            "kl": kl.mean().item(),
+            "kl_std": kl.std(unbiased=False).item(),
+            "kl_coef": self.kl_coef,
+            "length": lengths.float().mean().item(),
+            "cut": (lengths >= self.sampler.gen_kwargs["max_new_tokens"]).float().mean().item(),
+            **variety(outputs),
+            **{f"seconds_{phase}": seconds[phase] for phase in ("sample", "score", "forward")},
+            "seconds_update": 0.0,
+        })  # fmt: skip
 
     def refuse_divergence(self, numbers: Tensor | float, what: str) -> None:
         """End a run whose numbers are no numbers any more.
@@ -434,29 +456,6 @@ class Run:
             raise Stopped
 
 
-def round_row(
-    step: int,
-    rewards: Tensor,
-    kl: Tensor,
-    kl_coef: float,
-    lengths: Tensor,
-    outputs: list[str],
-    seconds: dict[str, float],
-) -> dict:
-    """A round's row in the history, from the reward, KL (nats) and length (tokens) of each sample: tensors (N,)."""
-    return {
-        "step": step,
-        "reward": rewards.mean().item(),
-        "reward_std": rewards.std(unbiased=False).item(),
-        "kl": kl.mean().item(),
-        "kl_coef": kl_coef,
-        "length": lengths.float().mean().item(),
-        "distinct": distinct_share(outputs),
-        **{f"seconds_{phase}": seconds[phase] for phase in ("sample", "score", "forward")},
-        "seconds_update": 0.0,
-    }
-
-
 def warn_of_scores(rewards: Tensor, cliprange_reward: float | None) -> None:
     """Warn where the rewards (N,) of a round tell its samples apart no longer: all are the same, or most are cut."""
     if len(rewards) > 1 and rewards.min() == rewards.max():
@@ -470,11 +469,6 @@ def warn_of_scores(rewards: Tensor, cliprange_reward: float | None) -> None:
             "PPO cannot tell them apart. Divide the reward by a number that brings it to about 1, or raise cliprange_reward.",
             stacklevel=4,
         )
-
-
-def distinct_share(outputs: list[str]) -> float:
-    """The share of distinct texts among `outputs`, from 1 / len(outputs), where all are the same, to 1."""
-    return len(set(outputs)) / len(outputs)
 
 
 def planned_steps(config: TRLConfig) -> int:

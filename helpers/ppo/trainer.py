@@ -164,6 +164,7 @@ class PPOTrainer(Run):
                 "ratio": (ratio * batch.mask).sum(),
                 "clipfrac": clipped.sum(),
                 "approx_kl": ((ratio - 1 - log_ratio) * batch.mask).sum(),
+                "logprob": (batch.logprobs * batch.mask).sum(),
                 "entropy": (entropy * batch.mask).sum(),
             }
             return objective, {name: total.item() for name, total in sums.items()}

@@ -211,7 +211,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         return texts, asked, outputs
 
     def loss(self, batch: PPORLBatch) -> tuple[Tensor, dict]:
-        """trlX's loss of a micro-batch and its statistics; the entropy, for the monitor, comes from the same logits.
+        """trlX's loss of a micro-batch and its statistics, and for the verdict entropy and log-probabilities.
 
         A micro-batch of empty responses has a loss of 0: trlX divides by its tokens, and every weight would be NaN.
         """
@@ -224,12 +224,15 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         finally:
             hook.remove()
         if not mask.any():
-            return 0.0 * (seen[0].logits.sum() + seen[0].value.sum()), dict.fromkeys([*stats, "entropy"], 0.0)
+            return 0.0 * (seen[0].logits.sum() + seen[0].value.sum()), dict.fromkeys(
+                [*stats, "entropy", "logprob"], 0.0
+            )
         self.refuse_divergence(objective.detach(), "the loss")
         self.micro_batches += 1
         self.lr = self.opt.param_groups[0]["lr"]  # trlX logs that of the next step
         distribution = loss.log_distribution(seen[0].logits.detach()[:, start : start + length])
-        return objective, stats | {"entropy": loss.masked_mean(loss.entropy(distribution), mask)}
+        means = dict(entropy=loss.entropy(distribution), logprob=batch.logprobs.to(mask.device))
+        return objective, stats | {name: loss.masked_mean(each, mask) for name, each in means.items()}
 
     def save(self, directory: str | None = None, **kwargs) -> None:
         """Not trlX's, which fails on GPT-2's tied embedding and could not be resumed: see `post_epoch_callback`.
@@ -445,7 +448,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
             self.history.rounds[-1]["seconds_update"] += seconds
             names = dict(loss="losses/total_loss", policy_loss="losses/policy_loss", ratio="ratio")
             names |= dict(value_loss="losses/value_loss", clipfrac="policy/clipfrac", entropy="entropy")
-            names |= dict(approx_kl="policy/approx_kl")
+            names |= dict(approx_kl="policy/approx_kl", logprob="logprob")
             # trlX divides by the micro-batches of a whole batch, also where the last batch has fewer
             share = self.num_mb / max(1, self.micro_batches)
             sums = processes.total({name: share * stats[theirs] for name, theirs in names.items()})

@@ -1,0 +1,29 @@
+"""How various the texts of a round are."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+WORDS = 3
+"""Words of an opening and of an ending. In the embedded reviews, four samples of a hundred share one before training."""
+
+
+def variety(outputs: list[str]) -> dict[str, float]:
+    """Shares from 0 to 1: distinct outputs; outputs with the commonest opening and ending, of `WORDS` words each; distinct_2.
+
+    distinct_2 is the share of distinct ones among all pairs of neighbouring words (Li et al. 2016, arxiv.org/abs/1510.03055), and 1
+    where there is no pair.
+    """
+    rows = [output.split() for output in outputs]
+    pairs = [pair for words in rows for pair in zip(words, words[1:], strict=False)]
+    return {
+        "distinct": len(set(outputs)) / len(outputs),
+        "opening": commonest(tuple(words[:WORDS]) for words in rows),
+        "ending": commonest(tuple(words[-WORDS:]) for words in rows),
+        "distinct_2": len(set(pairs)) / len(pairs) if pairs else 1.0,
+    }
+
+
+def commonest(things: Iterable) -> float:
+    """The share of the commonest among one thing or more."""
+    counts = Counter(things)
+    return counts.most_common(1)[0][1] / counts.total()
