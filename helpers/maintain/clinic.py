@@ -2,18 +2,15 @@
 
 import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
-from unittest.mock import patch
+from zlib import crc32
 
 from helpers import reviews
 from helpers.course import Course
 from helpers.maintain import details
 from helpers.maintain.bench.seeds import notebook_config
-from helpers.ppo import run as surroundings
 from helpers.ppo.run import Run
 from helpers.ppo.train import train
-from helpers.ppo.trainer import PPOTrainer
 from helpers.rewards import load_reward
 
 STEPS = 96
@@ -23,14 +20,15 @@ STEPS = 96
 class Case:
     """A run with one thing wrong.
 
-    sickness: what is wrong, by its name in `helpers.verdict`.
-    changes: what `TRLConfig.evolve` is given; `optimizer` has the factor of the learning rate.
+    look: words of the verdict that name it; empty where nothing is wrong.
+    changes: what `TRLConfig.evolve` is given.
+    faster: the learning rate as a multiple of notebook 06's.
     reward: from the judge's P(POSITIVE) and the sample to the reward.
-    prompts: how many of the training prompts it has.
+    prompts: how many of the training prompts it has; all where None.
     detail: what the plain engine lacks, by its name in details.py.
     """
 
-    sickness: str
+    look: str
     changes: dict = field(default_factory=dict)
     faster: float = 1.0
     reward: Callable[[float, str], float] = lambda positive, sample: positive
@@ -38,36 +36,50 @@ class Case:
     detail: str = ""
 
 
-LONG = dict(method=dict(gen_kwargs=dict(max_new_tokens=48)))
+def tokens(count: int) -> dict:
+    """The change to responses of at most that many tokens."""
+    return dict(method=dict(gen_kwargs=dict(max_new_tokens=count)))
+
+
 CASES = {
     "healthy": Case(""),
-    "healthy, long": Case("", LONG),
-    "beta 0": Case("no price", dict(method=dict(init_kl_coef=0.0))),
-    "keyword": Case("repeats", reward=lambda positive, sample: float(sample.count("best"))),
-    "learning rate too high": Case("steps too large", faster=30),
-    "learning rate too low": Case("steps too small", faster=1 / 1000),
+    "healthy, 48 tokens": Case("", tokens(48)),
+    "beta 0": Case("beta is 0", dict(method=dict(init_kl_coef=0.0))),
+    "a word is rewarded": Case("repeats itself", reward=lambda positive, sample: float(sample.count("best"))),
+    "steps 30 times as large": Case("steps are too large", faster=30),
+    "steps a thousandth as large": Case("steps are too small", faster=1 / 1000),
     "no whitening": Case("not whitened", detail="whitening"),
-    "padding in the means": Case("not whitened", LONG, detail="whitening leaves padding out"),
-    "top_k": Case("other samples", dict(method=dict(gen_kwargs=dict(top_k=5)))),
-    "temperature": Case("other samples", detail="sampling and scoring at one temperature"),
-    "reward times 100": Case(
-        "scale", dict(method=dict(cliprange_reward=0)), reward=lambda positive, sample: 100 * positive
+    "padding in the means": Case("not whitened", tokens(48), detail="whitening leaves padding out"),
+    "top_k 5": Case("do not come from the policy", dict(method=dict(gen_kwargs=dict(top_k=5)))),
+    "sampled at 0.7, scored at 1": Case(
+        "do not come from the policy", detail="sampling and scoring at one temperature"
     ),
-    "constant reward": Case("same reward", reward=lambda positive, sample: 1.0),
-    "reward at the clip": Case("cut rewards", reward=lambda positive, sample: 100 * positive),
-    "judge likes length": Case("longer", LONG, reward=lambda positive, sample: len(sample.split()) / 10),
-    "judge likes silence": Case("shorter", LONG, reward=lambda positive, sample: -len(sample.split()) / 10),
-    "rare reward": Case("rare reward", reward=lambda positive, sample: float("masterpiece of" in sample)),
-    "dropout": Case("other numbers", detail="dropout is off"),
-    "positions": Case("other numbers", detail="positions leave padding out"),
-    "two prompts": Case("few prompts", prompts=2),
-    "too short": Case("cut short", dict(method=dict(gen_kwargs=dict(max_new_tokens=4)))),
+    "reward times 100": Case(
+        "the penalty has no say",
+        dict(method=dict(cliprange_reward=None)),
+        reward=lambda positive, sample: 100 * positive,
+    ),
+    "constant reward": Case("every sample has the same reward", reward=lambda positive, sample: 1.0),
+    "reward at the clip": Case("cliprange_reward", reward=lambda positive, sample: 100 * positive),
+    "rare reward": Case("hardly ever earned", reward=lambda positive, sample: float("masterpiece" in sample)),
+    "length is rewarded": Case(
+        "length pays", tokens(48), reward=lambda positive, sample: len(sample.split()) / 10
+    ),
+    "silence is rewarded": Case(
+        "silence pays", tokens(48), reward=lambda positive, sample: -len(sample.split()) / 10
+    ),
+    "dropout": Case("disagree about the same tokens", detail="dropout is off"),
+    "two prompts": Case("2 different prompts", prompts=2),
+    "4 tokens": Case("end at max_new_tokens", tokens(4)),
 }
+"""The gallery: what was done to each run, and what the verdict's first line says of it."""
+NOTHING = Case("no more than chance", reward=lambda positive, sample: crc32(sample.encode()) / 2**32)
+"""A reward that has nothing to do with the text."""
 
 
-def run(here: Course, name: str, seed: int = 2) -> Run:
-    """The trainer of one of `CASES`, after its run."""
-    case = CASES[name]
+def run(here: Course, name: str, seed: int, steps: int = STEPS) -> Run:
+    """The trainer of one of `CASES`, or of "learns nothing", after its run."""
+    case = CASES.get(name, NOTHING)
     judge = load_reward(here.reward_model, here.device)
     prompts, held_out = reviews.make_prompts(here)
 
@@ -79,7 +91,7 @@ def run(here: Course, name: str, seed: int = 2) -> Run:
     config = config.evolve(
         optimizer=dict(kwargs=dict(lr=lr)),
         scheduler=dict(kwargs=dict(eta_min=lr)),
-        train=dict(total_steps=here.steps(STEPS), eval_interval=here.steps(STEPS // 2), seed=seed),
+        train=dict(total_steps=here.steps(steps), eval_interval=here.steps(steps // 2), seed=seed),
     )
     given = dict(reward_fn=reward_fn, prompts=prompts[: case.prompts], eval_prompts=held_out)
     if case.detail:

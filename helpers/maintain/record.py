@@ -1,4 +1,5 @@
-"""Records the runs that notebooks 06, 07 and 09 show and that take too long to make there: `python -m helpers record`."""
+"""Records the runs that notebooks 06, 07 and 09 show and that take too long to make there, and those that the verdict is tried on:
+`python -m helpers record`."""
 
 import os
 import random
@@ -10,10 +11,12 @@ import pandas as pd
 from helpers import course, reviews
 from helpers.course import Course
 from helpers.files import write_text
+from helpers.maintain import clinic as gallery
 from helpers.maintain import details as one_detail_less
 from helpers.maintain.bench.seeds import notebook_config
 from helpers.maintain.stored_outputs import run_tagged
 from helpers.notebooks import NOTEBOOKS
+from helpers.ppo.run import Run
 from helpers.ppo.train import train
 from helpers.rewards import load_reward
 
@@ -32,6 +35,8 @@ LADDER = {
 }
 """Notebook 07's runs: objective and advantage by their names there, and what else `climb` is given."""
 SEEDS = 5
+HEALTHY, HEALTHY_FEEDBACK, NOTHING = 10, 5, 20
+"""Seeds of notebook 06's run, of notebook 09's, and of a run that learns nothing."""
 SAMPLES = 8
 """Samples kept of each run: those of the first held-out prompts, the same for every run."""
 
@@ -144,8 +149,41 @@ def details(here: Course) -> dict[str, pd.DataFrame]:
     return {"runs": pd.DataFrame(rows)}
 
 
+def clinic(here: Course) -> dict[str, pd.DataFrame]:
+    """The runs that `helpers.verdict` is held to: the gallery, healthy runs with several seeds, and runs that learn nothing.
+
+    Returns:
+        Their histories without times (run, seed and a column for each number: rounds, updates, evals) and, of the gallery, the
+        samples of the last evaluation (run, seed, prompt, output, reward).
+    """
+    tables: dict[str, list[dict]] = {"rounds": [], "updates": [], "evals": [], "samples": []}
+
+    def keep(run: str, seed: int, trainer: Run, samples: int = 0) -> None:
+        rows = vars(trainer.history) | {"samples": trainer.eval_samples[:samples]}
+        for name, table in rows.items():
+            table = [{k: v for k, v in row.items() if not k.startswith("seconds_")} for row in table]
+            tables[name] += [dict(run=run, seed=seed) | row for row in table]
+        print(f"{run}, seed {seed}: reward {trainer.history.rounds[-1]['reward']:.2f}", flush=True)
+
+    for run in gallery.CASES:
+        keep(run, 2, gallery.run(here, run, 2), SAMPLES)
+    for seed in range(HEALTHY):
+        keep("notebook 06", seed, gallery.run(here, "healthy", seed, notebook_config(here).train.total_steps))
+    for seed in range(NOTHING):
+        keep("learns nothing", seed, gallery.run(here, "learns nothing", seed))
+    names = run_tagged(NOTEBOOKS / "09_human_feedback.ipynb", "recipe")
+    model = names["fit"](names["training_data"](names["rated"]["train"]), seed=0)
+    given = {name: names[name] for name in ("prompts", "eval_prompts", "metric_fn")}
+    for seed in range(HEALTHY_FEEDBACK):
+        with tempfile.TemporaryDirectory() as folder:
+            config = names["config"].evolve(train=dict(seed=seed, checkpoint_dir=folder))
+            keep("notebook 09", seed, train(reward_fn=names["normalised"](model), config=config, **given))
+    return {name: pd.DataFrame(rows) for name, rows in tables.items()}
+
+
 def main(folder: Path = NOTEBOOKS / "data") -> None:
-    """Write {kl_lab,goodhart}_{runs,samples}.csv, ladder_runs.csv and details_runs.csv into `folder`, each whole or not at all.
+    """Write {kl_lab,goodhart}_{runs,samples}.csv, ladder_runs.csv, details_runs.csv and clinic_*.csv into `folder`, each whole or
+    not at all.
 
     Raises:
         CourseError: a file cannot be written.
@@ -154,7 +192,7 @@ def main(folder: Path = NOTEBOOKS / "data") -> None:
     os.environ.pop("RLHF_BUDGET", None)
     here = course.start()
     folder.mkdir(parents=True, exist_ok=True)
-    for recording in (kl_lab, goodhart, ladder, details):
+    for recording in (kl_lab, goodhart, ladder, details, clinic):
         for name, table in recording(here).items():
             path = folder / f"{recording.__name__}_{name}.csv"
             write_text(path, table.round(4).to_csv(index=False, lineterminator="\n"))

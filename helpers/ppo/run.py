@@ -35,7 +35,8 @@ class History:
     """What a run was like: flat rows, ready for pandas.
 
     rounds: a row per round of rollouts (step, samples, reward, reward_std, same_reward, cut_reward, kl, kl_std, kl_coef, length,
-        cut, distinct, opening, ending, distinct_2, seconds_*; as its update begins, explained_variance)
+        cut, prompts, distinct, opening, ending, distinct_2, seconds_*; as its update begins, explained_variance; with trlX
+        padding_whitened)
     updates: a row per optimizer step (step, loss, policy_loss, value_loss, ratio, clipfrac, approx_kl, logprob, entropy,
         grad_norm, lr)
     evals: a row per evaluation on the held-out prompts (step, reward/mean, kl, length, distinct, metrics/*)
@@ -43,7 +44,7 @@ class History:
     Units: `kl` is in nats a sample, `approx_kl`, `logprob` (of the sampled tokens, when they were sampled) and `entropy` in nats a
     token, `length` in tokens, rewards in those of the reward function. Shares from 0 to 1, of a round's samples: `same_reward` has
     the commonest reward, `cut_reward` one beyond `cliprange_reward`, `cut` ends at `max_new_tokens`; those of texts are explained
-    in texts.py. `clipfrac` is a share of tokens. `grad_norm` is the length of the gradient before `max_grad_norm` shortens it.
+    in texts.py. `prompts` is how many different prompts the run has. `clipfrac` is a share of tokens. `grad_norm` is the length of the gradient before `max_grad_norm` shortens it.
     `explained_variance` is that of the returns by the values, at most 1.
     """
 
@@ -304,6 +305,7 @@ class Run:
             "kl_coef": self.kl_coef,
             "length": lengths.float().mean().item(),
             "cut": (lengths >= self.sampler.gen_kwargs["max_new_tokens"]).float().mean().item(),
+            "prompts": len(set(self.prompts.texts)),
             **variety(outputs),
             **{f"seconds_{phase}": seconds[phase] for phase in ("sample", "score", "forward")},
             "seconds_update": 0.0,

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 WORDS = 3
-"""Words of an opening and of an ending. In the embedded reviews, four samples of a hundred share one before training."""
+"""Words of an opening and of an ending. Of the embedded model's samples 3 to 9% share the commonest of either before training."""
 
 
 def variety(outputs: list[str]) -> dict[str, float]:

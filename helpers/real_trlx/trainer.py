@@ -178,6 +178,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
                 "stop_sequences cut everything? gen_kwargs=dict(min_new_tokens=1) forbids an early end."
             )
         self.record_round(torch.tensor(self.scores), kl, lengths, self.outputs, self.seconds)
+        self.history.rounds[-1]["padding_whitened"] = True  # trlX's way: its policy loss does not begin at 0
         self.refuse_divergence(kl, "log-probabilities")
         values, returns = joined(self.values_and_returns)
         explained = loss.explained_variance(values, returns, torch.ones_like(values))
