@@ -87,6 +87,10 @@ def add_commands_for_learners(command: Callable[..., argparse.ArgumentParser]) -
     add("--out", metavar="DIR", help="where the tuned model goes")
     in_time = "end in time, with a checkpoint to go on from (train.resume_from_checkpoint)"
     add("--minutes", type=float, metavar="M", help=in_time)
+    add = command(
+        verdict, "verdict", "Say in words whether a run was healthy, from its checkpoint or history."
+    ).add_argument
+    add("run", metavar="FOLDER|FILE", type=Path, help="the folder of its checkpoints, or its history as JSON")
     filling = command(prefetch, "prefetch", "Fill a folder that stands in for the hub (RLHF_ASSETS).")
     filling.add_argument("folder", metavar="DIR", type=Path)
 
@@ -212,6 +216,14 @@ def train(args: argparse.Namespace) -> None:
     from helpers import train_cli
 
     train_cli.main(args.config, args.prompts, args.reward, args.out, args.minutes)
+
+
+def verdict(args: argparse.Namespace) -> None:
+    """Judge a run after the fact."""
+    from helpers import verdict
+
+    for line in verdict.verdict(verdict.read_history(args.run)):
+        print(line)
 
 
 def bench(args: argparse.Namespace) -> None:

@@ -5,10 +5,15 @@ also has a reward that does not rise, and it is no use to mend that. The numbers
 run at tiny scale and on the sick runs of helpers/maintain/clinic.py, where no source is named.
 """
 
+import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+from helpers import files
+from helpers.errors import CourseError
+from helpers.ppo import checkpoint
 from helpers.ppo.run import History
 
 SURE = 3.0
@@ -60,6 +65,41 @@ def verdict(history: History) -> list[str]:
     # a policy that repeats itself is why its KL is large, and comes before it
     looks = [*found, *(sign for sign in (signs[-1], *signs[:-1]) if not sign.fine)]
     return [str(sign) for sign in (*looks, *(sign for sign in signs if sign.fine))]
+
+
+def read_history(path: Path) -> History:
+    """The history in a checkpoint, in the newest of a folder's checkpoints, or in a JSON file with rounds, updates and evals.
+
+    Raises:
+        CourseError: there is none, or it is damaged.
+    """
+    path = files.expand(path)
+    found = path / "state.json" if (path / "state.json").is_file() else path
+    if path.is_dir() and found == path:
+        newest = checkpoint.newest(path)
+        if newest is None:
+            raise CourseError(
+                f"{path} holds no checkpoint: expected the folder that a run's checkpoint_ folders are in."
+            )
+        found = newest / "state.json"
+    try:
+        table = json.loads(found.read_text(encoding="utf-8"))
+        table = table.get("progress", table)
+        table = table.get("history", table)  # a checkpoint has it under progress
+        history = History(**{name: list(table[name]) for name in ("rounds", "updates", "evals")})
+        for rows, names in (
+            (history.rounds, ("step", "reward", "kl", "distinct")),
+            (history.updates, ("step", "ratio", "clipfrac", "entropy")),
+        ):
+            for row in rows:
+                [float(row[name]) for name in names]
+    except OSError as error:
+        raise CourseError(f"{found} cannot be read: {files.reason(error)}.") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CourseError(
+            f"{found} holds no history ({files.reason(error)}): expected JSON with rounds, updates and evals, such as a checkpoint's state.json."
+        ) from error
+    return history
 
 
 def causes(history: History) -> Iterator[Sign]:
@@ -434,8 +474,8 @@ def by_round(history: History) -> list[list[dict]]:
 
 
 def standard_error(row: dict, name: str) -> float:
-    """The standard error of a round's mean; 0 where the round does not say how its samples spread."""
-    return row.get(f"{name}_std", 0.0) / math.sqrt(row.get("samples", 1))
+    """The standard error of a round's mean; 0 where the round, of an older version, does not say how many samples it has."""
+    return row[f"{name}_std"] / math.sqrt(row["samples"]) if "samples" in row and f"{name}_std" in row else 0.0
 
 
 def error_of_mean(rows: list[dict], name: str) -> float:

@@ -36,7 +36,7 @@ def test_a_healthy_run():
 @pytest.mark.parametrize(
     "kind, row, name, value, words",
     [
-        ("rounds", slice(None), "reward", 0.5, "has not moved"),
+        ("rounds", slice(None), "reward", 0.5, "no more than chance"),
         ("rounds", slice(7, None), "reward", 0.3, "it falls"),
         ("rounds", slice(8, None), "kl", 14.0, "Raise beta"),
         ("rounds", slice(5, 6), "kl", -3.0, "never negative"),

@@ -1,0 +1,148 @@
+"""The verdict names what is wrong with a run, calls healthy ones healthy, and takes chance for chance."""
+
+import json
+import random
+
+import pandas as pd
+import pytest
+from common import ROOT
+from ppo_run import small_run
+
+from helpers.maintain.clinic import CASES
+from helpers.ppo.run import History
+from helpers.verdict import verdict
+
+DATA = ROOT / "notebooks" / "data"
+PARTS = ("rounds", "updates", "evals")
+RECORDED = {name: pd.read_csv(DATA / f"clinic_{name}.csv") for name in PARTS}
+RUNS = sorted(set(RECORDED["rounds"][["run", "seed"]].itertuples(index=False, name=None)))
+
+
+def recorded(run: str, seed: int) -> History:
+    """The history of a recorded run."""
+    tables = {}
+    for name, table in RECORDED.items():
+        mine = table[(table["run"] == run) & (table["seed"] == seed)].drop(columns=["run", "seed"])
+        tables[name] = [
+            {k: v for k, v in row.items() if pd.notna(v)} for row in mine.to_dict(orient="records")
+        ]
+    return History(**tables)
+
+
+def first_line(history: History) -> str:
+    return verdict(history)[0]
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.look])
+def test_each_sick_run_of_the_gallery_is_named_in_the_first_line(name):
+    line = first_line(recorded(name, 2))
+    assert line.startswith("look") and CASES[name].look in line
+
+
+HEALTHY = [(run, seed) for run, seed in RUNS if run.startswith(("healthy", "notebook"))]
+
+
+@pytest.mark.parametrize("run, seed", HEALTHY, ids=lambda value: str(value))
+def test_healthy_runs_are_all_ok(run, seed):
+    assert [line for line in verdict(recorded(run, seed)) if not line.startswith("ok")] == []
+
+
+def test_there_are_healthy_runs_enough():
+    assert [
+        sum(run == name for run, _ in RUNS) for name in ("notebook 06", "notebook 09", "learns nothing")
+    ] == [10, 5, 20]
+
+
+def test_of_real_runs_that_learn_nothing_one_in_twenty_at_most_is_said_to_rise_or_fall():
+    said = [verdict(recorded(run, seed)) for run, seed in RUNS if run == "learns nothing"]
+    wrong = [lines for lines in said if not any("no more than chance" in line for line in lines)]
+    assert len(wrong) <= 1
+
+
+def nothing_learned(seed: int) -> History:
+    """A run of 6 to 40 rounds whose rewards are drawn from one distribution: 0 or 1, even, or with a long tail."""
+    draw = random.Random(seed)
+    kinds = [lambda: float(draw.random() < 0.3), draw.random, lambda: draw.lognormvariate(0, 1)]
+    kind, samples = draw.choice(kinds), draw.choice([32, 64, 128])
+    rounds = []
+    for i in range(draw.randint(6, 40)):
+        rewards = pd.Series([kind() for _ in range(samples)])
+        row = dict(step=8 * i, samples=samples, reward=rewards.mean(), reward_std=rewards.std(ddof=0))
+        rounds.append(row | dict(kl=0.2 * i / (1 + 0.1 * i), kl_coef=0.02, distinct=1.0, length=20.0))
+    updates = [
+        dict(step=i + 1, ratio=1.0, clipfrac=0.05, entropy=2.0, approx_kl=0.02)
+        for i in range(8 * len(rounds))
+    ]
+    return History(rounds, updates, [])
+
+
+def test_of_simulated_runs_that_learn_nothing_one_in_twenty_at_most_is_said_to_rise_or_fall():
+    lines = [
+        next(line for line in verdict(nothing_learned(seed)) if "reward went" in line) for seed in range(200)
+    ]
+    assert sum("no more than chance" not in line for line in lines) <= 10
+
+
+def test_a_small_change_is_seen_where_there_are_samples_enough():
+    history = nothing_learned(1)
+    for i, row in enumerate(history.rounds):
+        row.update(samples=10_000, reward=0.5 + 0.001 * i, reward_std=0.4)
+    assert "ok:   reward went from 0.50" in "\n".join(verdict(history))
+
+
+def test_a_reward_that_falls_is_said_to_fall():
+    history = nothing_learned(1)
+    for i, row in enumerate(history.rounds):
+        row.update(samples=128, reward=0.9 - 0.02 * i, reward_std=0.3)
+    assert "it falls" in first_line(history)
+
+
+def test_texts_that_end_alike_are_seen_though_all_are_distinct(tmp_path):
+    """Eight of eight samples with the same last sentence are distinct outputs."""
+    history = nothing_learned(2)
+    for row in history.rounds:
+        row.update(opening=0.05, ending=0.05, distinct_2=0.5)
+    history.rounds[-1]["ending"] = 1.0
+    assert "100% of the outputs have one ending in common" in "\n".join(verdict(history))
+
+
+def test_a_metric_that_falls_while_the_reward_rises_is_named():
+    history = nothing_learned(3)
+    scores = [(0.1, 0.55), (0.5, 0.6), (0.9, 0.2)]
+    history.evals = [
+        {"step": i, "reward/mean": r, "metrics/gold": gold} for i, (r, gold) in enumerate(scores)
+    ]
+    assert "metrics/gold fell from 0.60 to 0.20" in first_line(history)
+
+
+def test_the_command_judges_checkpoints_and_files(cli, tmp_path):
+    trainer = small_run(tmp_path / "run")
+    said = verdict(trainer.history)
+    file = tmp_path / "history.json"
+    file.write_text(json.dumps(vars(trainer.history)))
+    for place in (tmp_path / "run", file):
+        result = cli("verdict", place)
+        assert result.returncode == 0 and result.stdout.splitlines() == said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"rounds": 3, "updates": [], "evals": []}',
+        '{"rounds": [{}], "updates": [], "evals": []}',
+        "\x00",
+    ],
+)
+def test_a_file_without_a_history_is_one_sentence(cli, tmp_path, text):
+    file = tmp_path / "history.json"
+    file.write_text(text)
+    result = cli("verdict", file)
+    assert result.returncode == 2 and "holds no history" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_so_is_a_folder_without_checkpoints(cli, tmp_path):
+    result = cli("verdict", tmp_path)
+    assert result.returncode == 2 and "holds no checkpoint" in result.stderr
