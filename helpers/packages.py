@@ -138,6 +138,16 @@ def difference(before: dict[str, str], after: dict[str, str]) -> str:
     return f"{len(added)} packages added{names}, {', '.join(replaced) or 'none'} replaced."
 
 
+def why_unusable(package: str, error: Exception) -> str:
+    """Why an optional package is of no use here, in one line; `error` is what its use raised."""
+    version = version_of(package)
+    if not version:
+        return (
+            f"{package} is not installed. `python -m helpers install {package}` adds it and replaces nothing."
+        )
+    return f"{package} {version} is here and cannot be used: {reason(error)}."
+
+
 def versions() -> dict[str, str]:
     """Every installed package and its version, as pip sees them now."""
     return {entry["name"]: entry["version"] for entry in json.loads(pip("list", "--format=json"))}
