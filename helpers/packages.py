@@ -142,9 +142,7 @@ def why_unusable(package: str, error: Exception) -> str:
     """Why an optional package is of no use here, in one line; `error` is what its use raised."""
     version = version_of(package)
     if not version:
-        return (
-            f"{package} is not installed. `python -m helpers install {package}` adds it and replaces nothing."
-        )
+        return f'{package} is not installed. packages.add(["{package}"]) in a new cell adds it and replaces nothing.'
     return f"{package} {version} is here and cannot be used: {reason(error)}."
 
 

@@ -257,7 +257,7 @@ def test_why_an_optional_package_is_of_no_use():
         "no-such-package", ModuleNotFoundError("No module named 'no_such_package'")
     )
     assert missing == (
-        "no-such-package is not installed. `python -m helpers install no-such-package` adds it and replaces nothing."
+        'no-such-package is not installed. packages.add(["no-such-package"]) in a new cell adds it and replaces nothing.'
     )
     broken = packages.why_unusable(
         "pytest", RuntimeError("Failed to import\nbecause of\nwhat comes\x1b[2J below")
