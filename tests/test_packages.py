@@ -154,13 +154,18 @@ def test_what_is_here_and_too_old_is_left(environment):
 
 
 def test_a_version_that_is_none_to_pip_is_held(environment):
-    """Machines hold some, from their makers."""
+    """Machines hold some, from their makers. From 24.1 on pip fails over it, and so after it has added another package too."""
     environment.put("odd", "2.0.maker-7")
     environment.offer("odd", "3.0")
     environment.offer("greedy", "1.0", "odd>=3")
-    status, lines = environment.install("greedy")
-    assert status == 1 and lines[2].startswith("greedy was not added: greedy 1.0 depends on odd>=3, "), lines
-    assert environment.here() == {"odd": "2.0.maker-7"}
+    environment.offer("good", "1.0")
+    status, lines = environment.install("greedy", "good")
+    assert (status, lines[1]) == (1, "1 packages added (good 1.0), none replaced."), lines
+    (refused,) = lines[2:]
+    assert re.match(
+        "greedy was not added: (greedy 1.0 depends on|Cannot process installed package) odd", refused
+    )
+    assert environment.here() == {"odd": "2.0.maker-7", "good": "1.0"}
 
 
 def test_without_pip_a_sentence_says_how_to_have_it(tmp_path):
@@ -250,6 +255,41 @@ def test_read_requirements(tmp_path):
     file = tmp_path / "requirements.txt"
     file.write_bytes("# Größe\n\ntorch>=2.10  # why\r\n  nbval>=0.11\n".encode())
     assert packages.read_requirements(file) == ["torch>=2.10", "nbval>=0.11"]
+
+
+def test_a_package_that_came_though_pip_failed_is_here(monkeypatch, tmp_path, capsys):
+    """As pip does from 24.1 on, beside a version that is none to it."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def fail_at_the_end(before, requirements):
+        (tmp_path / "came-1.0.dist-info").mkdir(exist_ok=True)
+        (tmp_path / "came-1.0.dist-info/METADATA").write_text(metadata_of("came", "1.0"))
+        return "pip failed"
+
+    monkeypatch.setattr(packages, "try_beside", fail_at_the_end)
+    assert packages.add(["came"])
+    assert "not added" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "printed, errors, said",
+    [
+        (
+            "",
+            "error: invalid-installed-package\n\n× Cannot process odd 2.x:\n│ Invalid version\n",
+            "Cannot process odd 2.x",
+        ),
+        ("", "WARNING: slow\nERROR: No matching distribution\n", "ERROR: No matching distribution"),
+        (
+            "  a 1.0 depends on b>=2\n",
+            "ERROR: ResolutionImpossible\n",
+            "a 1.0 depends on b>=2, which is not what is here",
+        ),
+        ("", "Traceback:\n  File ...\n", "pip failed"),
+    ],
+)
+def test_pips_reason_in_one_line(printed, errors, said):
+    assert packages.reason(subprocess.CalledProcessError(1, "pip", printed, errors)) == said
 
 
 def test_why_an_optional_package_is_of_no_use():
