@@ -29,8 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         if error.name.startswith("helpers"):
             raise
         print(
-            f"\nThe Python package {error.name} is missing: `make course` installs everything, `python -m helpers doctor` "
-            "says what is needed.",
+            f"\nThe Python package {error.name} is missing: `make course`, or README.md's lines without make, install everything; "
+            "`python -m helpers doctor` says what is needed.",
             file=sys.stderr,
         )
         return 2
