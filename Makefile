@@ -43,11 +43,7 @@ course: $(READY)  ## run all notebooks in order, without a browser
 	@$(VENV) -m helpers run
 
 test: $(READY)  ## run every test, and every notebook with a tenth of the training
-	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \
-	RLHF_SCALE=tiny RLHF_BUDGET=0.1 RLHF_OUT="$$out" OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
-	$(VENV) -m pytest -rs -n 2 --dist loadfile --no-loadscope-reorder \
-		--nbval-lax --nbval-current-env --nbval-cell-timeout 600 \
-		--ignore tests/colab_gpu.ipynb --ignore tests/browser tests notebooks
+	@$(VENV) -m helpers test
 
 test-widgets: .venv-widgets/.ready  ## the widgets on Colab's ipywidgets 7.7, in a small environment without torch
 	@.venv-widgets/bin/python -m pytest -q tests/widgets

@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         if error.name.startswith("helpers"):
             raise
         print(
-            f"\nThe Python package {error.name} is missing: `make course` installs everything, `python -m helpers doctor` "
-            "says what is needed.",
+            f"\nThe Python package {error.name} is missing: `make course`, or README.md's lines without make, install everything; "
+            "`python -m helpers doctor` says what is needed.",
             file=sys.stderr,
         )
         return 2
@@ -71,6 +73,7 @@ def add_commands_for_learners(command: Callable[..., argparse.ArgumentParser]) -
     which = "such as trl; what the course needs where none is given"
     adding.add_argument("requirements", nargs="*", metavar="NAME", help=which)
     command(run, "run", "Run all notebooks in order and end with a table of what was learned.")
+    command(test, "test", "Run every test, and every notebook with a tenth of the training.")
     add = command(
         config, "config", "Print the configuration of notebook 06 as YAML, each setting explained."
     ).add_argument
@@ -158,6 +161,17 @@ def run(args: argparse.Namespace) -> None:
     print_results(here, minutes, copies[0].parent)
 
 
+def test(args: argparse.Namespace) -> int:
+    """Run the tests and the notebooks in two processes at once; their results are thrown away."""
+    options = "-rs -n 2 --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env".split()
+    options += "--nbval-cell-timeout 600 --ignore tests/colab_gpu.ipynb --ignore tests/browser".split()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as out:
+        env = {"OMP_NUM_THREADS": "1"} | os.environ
+        env |= {"RLHF_SCALE": "tiny", "RLHF_BUDGET": "0.1", "RLHF_OUT": out}
+        command = [sys.executable, "-m", "pytest", *options, "tests", "notebooks"]
+        return subprocess.run(command, cwd=course.ROOT, env=env).returncode
+
+
 def print_results(here: course.Course, minutes: float, copies: Path) -> None:
     """Print the table of what the notebooks saved.
 
@@ -193,7 +207,7 @@ def print_results(here: course.Course, minutes: float, copies: Path) -> None:
                 "Scale",
                 f"{here.scale}, on {here.device}" + (f", budget {here.budget:g}" if here.budget != 1 else ""),
             ),
-            ("Executed notebooks", f"{here.show_path(copies)}/"),
+            ("Executed notebooks", f"{here.show_path(copies)}{os.sep}"),
             ("Tuned model", result["model_path"]),
             ("Reward curve", result["curve_path"]),
         ]

@@ -97,10 +97,11 @@ def add(wanted: Iterable[str]) -> bool:
         failed = {requirement: try_beside(before, [requirement]) for requirement in missing}
     invalidate_caches()  # so that this process finds what is new, without a restart
     print(difference(before, versions()))
-    for requirement, why in failed.items():
-        if why:
-            print(f"{requirement} was not added: {why}. What is here stays as it is.")
-    return not any(failed.values())
+    # pip may fail after it has added a package: at its summary, where a version is none to it
+    lacking = {one: why for one, why in failed.items() if why and not version_of(name_of(one))}
+    for requirement, why in lacking.items():
+        print(f"{requirement} was not added: {why}. What is here stays as it is.")
+    return not lacking
 
 
 def try_beside(before: dict[str, str], requirements: list[str]) -> str | None:
@@ -136,6 +137,14 @@ def difference(before: dict[str, str], after: dict[str, str]) -> str:
     ]
     names = f" ({', '.join(added)})" if 0 < len(added) <= 12 else ""
     return f"{len(added)} packages added{names}, {', '.join(replaced) or 'none'} replaced."
+
+
+def why_unusable(package: str, error: Exception) -> str:
+    """Why an optional package is of no use here, in one line; `error` is what its use raised."""
+    version = version_of(package)
+    if not version:
+        return f'{package} is not installed. packages.add(["{package}"]) in a new cell adds it and replaces nothing.'
+    return f"{package} {version} is here and cannot be used: {reason(error)}."
 
 
 def versions() -> dict[str, str]:
@@ -193,5 +202,5 @@ def reason(error: Exception) -> str:
     if wants:  # pip's own word for it is "ResolutionImpossible"
         return printable(f"{wants[1].strip()}, which is not what is here")[:200]
     lines = [printable(line.strip()) for line in error.stderr.split("\n")]
-    telling = [line for mark in ("fatal:", "ERROR:") for line in lines if line.startswith(mark)]
-    return telling[0][:200] if telling else "pip failed"
+    telling = [line for mark in ("fatal:", "ERROR:", "× ") for line in lines if line.startswith(mark)]
+    return telling[0].removeprefix("× ").rstrip(":")[:200] if telling else "pip failed"

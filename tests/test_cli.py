@@ -30,7 +30,7 @@ def test_doctor_where_nothing_is_installed(cli):
 def test_run_where_nothing_is_installed(cli):
     result = cli("run", python=(sys.executable, "-S"))
     assert result.returncode == 2 and "Traceback" not in result.stderr
-    assert "is missing: `make course` installs everything" in result.stderr
+    assert "is missing: `make course`, or README.md" in result.stderr
 
 
 @pytest.mark.parametrize(

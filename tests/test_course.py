@@ -496,21 +496,6 @@ def test_a_package_out_of_range_is_named(monkeypatch, tmp_path):
     assert not rest.ok and "no-such-package (missing)" in rest.advice and "numpy" not in rest.advice
 
 
-@pytest.mark.parametrize(
-    "version, inside",
-    [
-        ("2.10.1", False),
-        ("2.11.0+cu128", True),
-        ("2.13.1", True),
-        ("2.14.0", False),
-        ("3", False),
-        ("2.11", True),
-    ],
-)
-def test_version_ranges(version, inside):
-    assert packages.in_range(version, ">=2.11,<2.14") is inside
-
-
 def test_too_little_room_is_said():
     memory, disk = doctor.check_memory(needed=10**6), doctor.check_disk(needed=10**6)
     assert not memory.ok and "close other programs" in memory.advice

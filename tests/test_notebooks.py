@@ -1,15 +1,12 @@
 """Running notebooks and storing their outputs, on small notebooks."""
 
 import contextlib
-import fcntl
 import os
-import pty
 import re
 import signal
 import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
 from types import SimpleNamespace
@@ -235,6 +232,7 @@ def test_progress_remembers_the_last_line(capsys):
 @contextlib.contextmanager
 def on_a_terminal(monkeypatch):
     """Inside, stderr is a terminal; gives a list, in which what was drawn on it is afterwards, in pieces."""
+    pty, fcntl, termios = map(pytest.importorskip, ("pty", "fcntl", "termios"))  # Windows has none
     master, screen = pty.openpty()
     fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     drawn = []
