@@ -1,14 +1,16 @@
 """Python packages in a folder, for machines without a network: `python -m helpers prefetch DIR --packages`.
 
 For another platform pip alone would take the wrong ones: whether a requirement "only on Windows" counts, it judges by the machine
-that it runs on. So requirements are followed here, and pip fetches one package after another, which then is there for good.
+that it runs on. So requirements are followed here, and pip fetches a few packages at a time.
 """
 
 import contextlib
+import re
 import shutil
 import sys
 import threading
 import zipfile
+import zlib
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from packaging.version import Version
 from helpers import files, packages
 from helpers.course import ROOT
 from helpers.errors import CourseError
+from helpers.terminal import printable
 
 SETS = ("requirements.txt", "tests/requirements.txt", "requirements-lab.txt")  # for make course, test and lab
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -35,6 +38,8 @@ SPACE, CUDA_SPACE = (
     1_000_000_000,
     4_000_000_000,
 )  # bytes: the set without, and what torch for NVIDIA's cards adds
+AT_ONCE = 8  # packages that one call of pip fetches; where it is cut off, only these are fetched again
+BROKEN_OFF = re.compile("timed out|IncompleteRead|Connection|broken|SSL", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -185,15 +190,29 @@ def follow(
     """
     found, ranges, extras = {}, defaultdict(SpecifierSet, pins), defaultdict(set)
     waiting = deque(each for each in wanted if counts(each, set(), target))
-    while waiting:
+    missing = {}
+
+    def take(name: str, wheel: Wheel) -> None:
+        found[name] = wheel
+        waiting.extend(each for each in wheel.requires if counts(each, extras[name], target))
+
+    while waiting or missing:
+        if len(missing) == AT_ONCE or not waiting:
+            fetch(place, missing, target)
+            for name, asked in missing.items():
+                take(name, find(place, name, asked, target))
+            missing = {}
+            continue
         requirement = waiting.popleft()
         name = canonicalize_name(requirement.name)
         ranges[name] &= requirement.specifier
         if name in found and fits(found[name].version, ranges[name]) and requirement.extras <= extras[name]:
             continue
         extras[name] |= requirement.extras
-        found[name] = find(place, name, ranges[name], target) or fetch(place, name, ranges[name], target)
-        waiting += [each for each in found[name].requires if counts(each, extras[name], target)]
+        if wheel := find(place, name, ranges[name], target):
+            take(name, wheel)
+        else:
+            missing[name] = ranges[name]
     return found
 
 
@@ -209,80 +228,114 @@ def fits(version: Version, ranges: SpecifierSet) -> bool:
 
 
 def find(place: Path, name: str, ranges: SpecifierSet, target: Target) -> Wheel | None:
-    """The newest wheel in the folder that such a machine takes. One that is damaged is renamed: it may be somebody's."""
-    candidates = []
-    for path in place.glob("*.whl"):
-        with contextlib.suppress(ValueError):  # no name of a wheel
-            package, version, _, tags = parse_wheel_filename(path.name)
-            if package == name and fits(version, ranges) and not target.tags.isdisjoint(tags):
-                candidates.append((version, path))
-    for version, path in sorted(candidates, reverse=True):
+    """The newest wheel in the folder that such a machine takes. One that is damaged is renamed: it may be somebody's.
+
+    Raises:
+        CourseError: it could not be read, or not be renamed.
+    """
+    of_name = [(version, path) for found, version, path in wheels(place, target) if found == name]
+    for version, path in sorted(of_name, reverse=True):
+        if not fits(version, ranges):
+            continue
         try:
-            return Wheel(path, version, tuple(map(Requirement, read_requires(path))))
-        except (zipfile.BadZipFile, KeyError, EOFError):
-            print(f"{path.name} is damaged. It is {files.set_aside(path, 'damaged').name} now.")
+            return Wheel(path, version, read_requires(path))
+        except OSError as error:
+            raise CourseError(f"{path} could not be read: {files.reason(error)}. It is as it was.") from error
+        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError):
+            aside = set_aside(path)
+            print(f"{path.name} is damaged. It is {aside.name} now.", flush=True)
     return None
 
 
-def read_requires(path: Path) -> list[str]:
+def wheels(place: Path, target: Target) -> Iterator[tuple[str, Version, Path]]:
+    """Name, version and path of every wheel in the folder that such a machine takes."""
+    for path in place.glob("*.whl"):
+        with contextlib.suppress(ValueError):  # no name of a wheel
+            name, version, _, tags = parse_wheel_filename(path.name)
+            if not target.tags.isdisjoint(tags):
+                yield name, version, path
+
+
+def read_requires(path: Path) -> tuple[Requirement, ...]:
     """What a wheel says that it requires."""
     with zipfile.ZipFile(path) as wheel:
-        (name,) = [
-            name for name in wheel.namelist() if name.count("/") == 1 and name.endswith(".dist-info/METADATA")
-        ]
-        return Parser().parsestr(wheel.read(name).decode("utf-8")).get_all("Requires-Dist") or []
+        (name,) = [name for name in wheel.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
+        said = Parser().parsestr(wheel.read(name).decode("utf-8"))
+    return tuple(map(Requirement, said.get_all("Requires-Dist") or []))
 
 
-def fetch(place: Path, name: str, ranges: SpecifierSet, target: Target) -> Wheel:
-    """Fetch one package into the folder, whole or not at all.
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file, and return its new path.
 
     Raises:
-        CourseError: pip could not fetch it.
+        CourseError: it could not be renamed.
     """
-    if name.startswith("nvidia-"):
+    try:
+        return files.set_aside(path, "damaged")
+    except OSError as error:
+        raise CourseError(f"{path} is damaged and could not be renamed: {files.reason(error)}.") from error
+
+
+def fetch(place: Path, wanted: dict[str, SpecifierSet], target: Target) -> None:
+    """Fetch packages into the folder, by name and range; each appears whole or not at all.
+
+    Raises:
+        CourseError: pip could not fetch one, or it could not be written.
+    """
+    if any(name.startswith("nvidia-") for name in wanted):
         check_space(place, CUDA_SPACE, target)
     half = place / files.part_name()
-    half.mkdir()
-    pip = (sys.executable, "-m", "pip", *target.pip, str(half), "--no-deps", "--no-input", f"{name}{ranges}")
+    requirements = [f"{name}{ranges}" for name, ranges in wanted.items()]
+    pip = (sys.executable, "-m", "pip", *target.pip, str(half), "--no-deps", "--no-input")
+    print(f"{', '.join(wanted)} ...", flush=True)
     try:
-        with watched(name, half):
-            packages.run(*pip, "--disable-pip-version-check", env={"TMPDIR": str(half)})
-        (came,) = half.glob("*.whl")
-        files.sync(came)
-        came.replace(place / came.name)
-    except (SubprocessError, OSError, ValueError) as error:
-        raise CourseError(not_fetched(name, ranges, error)) from error
+        half.mkdir()
+        with watched(half):
+            packages.run(*pip, "--disable-pip-version-check", *requirements, env={"TMPDIR": str(half)})
+        for came in half.glob("*.whl"):
+            files.sync(came)
+            came.replace(place / came.name)
+    except (SubprocessError, OSError) as error:
+        raise CourseError(
+            f"{why(error)}. The packages fetched so far are kept: the same command goes on from there."
+        ) from error
     finally:
         shutil.rmtree(half, ignore_errors=True)
-    wheel = find(place, name, ranges, target)
-    print(f" {wheel.version}, {wheel.path.stat().st_size / 1e6:.1f} MB", flush=True)
-    return wheel
+
+
+def why(error: Exception) -> str:
+    """Why pip could not fetch a package, in a sentence without its full stop."""
+    said = (getattr(error, "stderr", None) or "").strip()
+    last = said.split("\n")[-1]
+    if "Retry(total=0" in said or ("Traceback" in said and BROKEN_OFF.search(last)):
+        return "The package index does not answer, or broke off"
+    if lacks := re.search(r"satisfies the requirement (.+) \(from versions: (.+)\)", said):
+        package = printable(lacks[1])
+        if lacks[2] == "none":  # what pip says where it had no answer, too
+            return f"The package index has no {package} for this platform and Python, or it does not answer"
+        return f"The package index has no {package} for this platform and Python, only other versions"
+    return f"pip could not fetch packages: {packages.reason(error)}"
 
 
 @contextlib.contextmanager
-def watched(name: str, folder: Path) -> Iterator[None]:
-    """While the block runs, print the package's name, and on a terminal how much of it is in the folder."""
-    print(f"{name} ...", end="", flush=True)
+def watched(folder: Path) -> Iterator[None]:
+    """While the block runs, show on a terminal how much is in the folder."""
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(0.5):
-            print(f"\r{name} ... {size_of(folder) / 1e6:.0f} MB", end="", flush=True)
+            print(f"\r{size_of(folder) / 1e6:.0f} MB", end="", flush=True)
+        print(f"\r{' ' * 20}\r", end="", flush=True)
 
     watcher = threading.Thread(target=watch, daemon=True)
     if sys.stdout.isatty():
         watcher.start()
     try:
         yield
-    except BaseException:
-        print()
-        raise
     finally:
         over.set()
         if watcher.is_alive():
             watcher.join()
-    if sys.stdout.isatty():
-        print(f"\r{name} ...{' ' * 10}\r{name} ...", end="")
 
 
 def size_of(folder: Path) -> int:
@@ -312,7 +365,7 @@ def check_space(place: Path, needed: int, target: Target) -> None:
     """Refuse a disk that is too small for what is still to come.
 
     Raises:
-        CourseError: there is less free than `needed` less the packages for that machine that are there.
+        CourseError: less is free than `needed`, of which the packages for that machine that are there are a part.
     """
-    there = sum(path.stat().st_size for path in place.glob("*.whl"))
+    there = sum(path.stat().st_size for _, _, path in wheels(place, target))
     files.check_space(place, max(0, needed - there), "choose another folder")
