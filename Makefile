@@ -20,7 +20,8 @@ define from
 case "$$FROM" in "~" | "~/"*) FROM="$$HOME$${FROM#?}";; esac; \
 set -- "$$FROM"/packages/*.whl; \
 if [ -n "$$FROM" ] && [ ! -f "$$1" ]; then \
-	echo "FROM is a folder with no packages in it, or none: python -m helpers prefetch DIR --packages fills one, for make FROM=DIR"; exit 1; \
+	printf 'FROM=%s has no packages in it: `python -m helpers prefetch DIR --packages` fills a folder DIR.\n' \
+		"$$(printf %s "$$FROM" | tr '\000-\037\177' ' ')"; exit 1; \
 fi
 endef
 
