@@ -90,7 +90,7 @@ def prefetch(folder: Path, platform: str | None = None, python: str | None = Non
     found = follow(place, target, pins, read_all(SETS))
     size = sum(wheel.path.stat().st_size for wheel in found.values())
     print(f"\nComplete: {len(found)} packages, {size / 1e6:.0f} MB, in {place}")
-    print(f"To install from there: {how_to_install(folder, target)}")
+    print(f"To install from there, with DIR for the folder that has packages in it: {how_to_install(target)}")
 
 
 def read_all(names: Iterable[str]) -> list[Requirement]:
@@ -103,12 +103,12 @@ def by_name(requirements: Iterable[Requirement]) -> dict[str, Requirement]:
     return {canonicalize_name(each.name): each for each in requirements}
 
 
-def how_to_install(folder: Path, target: Target) -> str:
+def how_to_install(target: Target) -> str:
     """The command for a machine of that kind: on Windows there is no make."""
     if target.environment["sys_platform"] != "win32":
-        return f'make course FROM="{folder}"'
+        return "make course FROM=DIR"
     sets = " ".join(f"-r {name}" for name in SETS)
-    return f'python -m pip install --no-index --find-links "{folder}\\packages" -c constraints.txt {sets}'
+    return f"python -m pip install --no-index --find-links DIR\\packages -c constraints.txt {sets}"
 
 
 # The machine
