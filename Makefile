@@ -98,7 +98,7 @@ $(READY): requirements.txt tests/requirements.txt constraints.txt
 		{ echo "The course needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is not one of them. If you have one under another"; \
 		  echo "name, say so: make PYTHON=python3.13 course"; exit 1; }
 	@[ -f $@ ] || { $(call new_environment,.venv); }
-	$(call install,.venv,the course,-c constraints.txt -r requirements.txt -r tests/requirements.txt)
+	$(call install,.venv,the course,$$($(VENV) .ci/cpu_torch.py) -c constraints.txt -r requirements.txt -r tests/requirements.txt)
 	@touch $@
 
 .venv/.lab: $(READY) requirements-lab.txt

@@ -34,7 +34,7 @@ from helpers.terminal import printable
 SETS = ("requirements.txt", "tests/requirements.txt", "requirements-lab.txt")  # for make course, test and lab
 PYTHONS = ("3.11", "3.12", "3.13")
 PLATFORMS = "win_amd64, win_arm64, macosx_14_0_arm64, manylinux_2_28_x86_64 or manylinux_2_28_aarch64"
-SPACE, CUDA_SPACE = (
+SPACE, CUDA_SPACE = 700_000_000, 4_000_000_000  # bytes: the set without, and with what torch for NVIDIA cards brings
     1_000_000_000,
     4_000_000_000,
 )  # bytes: the set without, and what torch for NVIDIA's cards adds

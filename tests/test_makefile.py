@@ -25,13 +25,14 @@ PYTHON = f"""\
 #!/bin/sh
 case "$1 $2" in
   ".ci/quietly.py "*) exec {shlex.quote(sys.executable)} "$@";;
+  ".ci/cpu_torch.py "*) [ ! -e cpu ] || echo --extra-index-url=there;;
   "-m venv") [ -f "$3/.made-by-make" ] && echo "venv $3, marked" >> calls || echo "venv $3" >> calls
              [ ! -e fail ] || exit 1
              mkdir -p "$3/bin" && cp "$0" "$3/bin/python";;
   "-m pip") [ ! -e read ] || read answer || echo "nobody to ask"
             [ ! -e sleep ] || {{ echo Collecting torch of a long name and a longer one; sleep 1000; }}
             echo "pip${{PIP_TARGET:+ into $PIP_TARGET}}" >> calls
-            for word; do case "$word" in --no-index | --find-links=*) printf '<%s>' "$word";; esac; done >> offline
+            for word; do case "$word" in --no-index | --find-links=* | --extra-index-url=*) printf '<%s>' "$word";; esac; done >> offline
             for line in $(seq 1 50); do echo "pip says $line"; done
             [ ! -e pip-fails ] || {{ printf 'no such package \\033[31m\\n' >&2; exit 3; }};;
   "-m helpers") for word; do printf '<%s>' "$word" >> calls; done; echo >> calls;;
@@ -248,6 +249,12 @@ def test_a_folder_without_packages_is_refused_before_anything_is_made(
         "`python -m helpers prefetch DIR --packages` fills a folder DIR."
     )
     assert all_there(folder) == before
+
+
+def test_torch_may_come_from_an_index_of_its_own(folder, make):
+    (folder / "cpu").touch()
+    assert made(make).returncode == 0
+    assert offline(folder) == "<--extra-index-url=there>"
 
 
 # Environments

@@ -24,6 +24,11 @@ FILES = {
 # name-version, what it requires, its tag
 WHEELS = [
     ("torch-2.12.0", [], "py3-none-any"),
+    (
+        "torch-2.13.0",
+        ["nvidia-cublas"],
+        "py3-none-any",
+    ),  # gives way to the build for a CPU, where there is one
     ("torch-2.13.0+cpu", ["numpy[fast]"], "py3-none-any"),
     ("torch-2.14.0", [], "py3-none-any"),
     ("click-8.1", ["colorama; sys_platform == 'win32'", "uvloop; sys_platform == 'linux'"], "py3-none-any"),
