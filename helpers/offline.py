@@ -33,7 +33,7 @@ from helpers.terminal import printable
 
 SETS = ("requirements.txt", "tests/requirements.txt", "requirements-lab.txt")  # for make course, test and lab
 PYTHONS = ("3.11", "3.12", "3.13")
-PLATFORMS = "win_amd64, win_arm64, macosx_14_0_arm64, manylinux_2_28_x86_64 or manylinux_2_28_aarch64"
+PLATFORMS = "win_amd64, macosx_14_0_arm64, manylinux_2_28_x86_64 or manylinux_2_28_aarch64"
 # bytes for all packages and pip's work on them: about 400 MB without NVIDIA's libraries (measured), 2.9 GB with
 SPACE, CUDA_SPACE = 700_000_000, 4_000_000_000
 AT_ONCE = 8  # packages that one call of pip fetches; where it is cut off, only these are fetched again
@@ -316,7 +316,12 @@ def why(error: Exception) -> str:
         if lacks[2] == "none":  # what pip says where it had no answer, too
             return f"The package index has no {package} for this platform and Python, or it does not answer"
         return f"The package index has no {package} for this platform and Python, only other versions"
-    return f"pip could not fetch packages: {packages.reason(error)}"
+    if clash := re.search(
+        r"Cannot install (.+?) because", said
+    ):  # where a constraint of the reader's is there as well
+        package = printable(clash[1]).replace(" and ", ",")
+        return f"pip found no {package} for this platform and Python that fits its own settings too (`pip config list`)"
+    return f"pip could not fetch packages: {packages.reason(error).rstrip('.')}"
 
 
 @contextlib.contextmanager

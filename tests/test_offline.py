@@ -161,6 +161,16 @@ def test_what_the_index_lacks_is_named_and_the_rest_stays(course, tmp_path):
         offline.prefetch(tmp_path / "stick", "win_amd64", "3.12")
 
 
+def test_a_constraint_of_the_readers_is_said_to_be_in_the_way(course, tmp_path, monkeypatch):
+    (tmp_path / "mine.txt").write_text("blas<3\n")
+    monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "mine.txt"))
+    (course / "requirements.txt").write_text("blas>2\n")
+    with pytest.raises(
+        CourseError, match="pip found no .*blas>2.* for this platform .*fits its own settings too"
+    ):
+        offline.prefetch(tmp_path / "stick", "win_amd64", "3.12")
+
+
 # An index that is slow, cut off, or not there
 
 
