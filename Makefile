@@ -3,23 +3,33 @@
 # Variables of these names in the environment do not count; what is given after make does: make PYTHON=python3.13 course
 PYTHON = python3
 LAB_ARGS =
-# These two are taken letter by letter: neither make nor the shell runs anything in them.
+# These are taken letter by letter: neither make nor the shell runs anything in them.
 given = $(if $(filter command line,$(origin $1)),$(value $1))
 override REPO := $(call given,REPO)
 override BRANCH := $(or $(call given,BRANCH),main)
-export REPO BRANCH
+override FROM := $(call given,FROM)
+export REPO BRANCH FROM
 # With one of these set, pip would install elsewhere.
 unexport PIP_PREFIX PIP_ROOT PIP_TARGET PIP_USER
-
-JUPYTERLAB = jupyterlab>=4.4
 
 VENV = .venv/bin/python
 READY = .venv/.ready
 
+# With FROM=DIR packages come out of DIR/packages and from nowhere else. A folder without packages is refused before anything is made.
+define from
+case "$$FROM" in "~" | "~/"*) FROM="$$HOME$${FROM#?}";; esac; \
+set -- "$$FROM"/packages/*.whl; \
+if [ -n "$$FROM" ] && [ ! -f "$$1" ]; then \
+	printf 'FROM=%s has no packages in it: `python -m helpers prefetch DIR --packages` fills a folder DIR.\n' \
+		"$$(printf %s "$$FROM" | tr '\000-\037\177' ' ')"; exit 1; \
+fi
+endef
+
 # Install into environment $1 what $2 names, with pip's arguments $3: one line of progress, all that pip says in install.log, and
 # nothing asked of anybody.
-install = @$1/bin/python .ci/quietly.py "Installing $2 into $1" $1/install.log \
-	$1/bin/python -m pip install --disable-pip-version-check --no-input --progress-bar off $3
+install = @$(from); $1/bin/python .ci/quietly.py "Installing $2 into $1" $1/install.log \
+	$1/bin/python -m pip install --disable-pip-version-check --no-input --progress-bar off \
+	$${FROM:+--no-index "--find-links=$$FROM/packages"} $3
 
 # Whether make made an environment: it has a mark, or .ready from before there was a mark. A link is the reader's, wherever it leads.
 MARK = .made-by-make
@@ -27,6 +37,7 @@ ours = { [ ! -L $1 ] && { [ -f $1/$(MARK) ] || [ -f $1/.ready ]; }; }
 
 # Make an environment anew, the mark first. What make did not make is never deleted, unless it is an empty folder.
 define new_environment
+$(from); \
 if $(call ours,$1); then rm -rf $1 || exit 1; else rmdir $1 2> /dev/null || true; fi; \
 if [ -e $1 ] || [ -L $1 ]; then \
 	echo "$1 is here and make did not make it, so make leaves it alone. Rename it, then try again: mv $1 $1-mine"; exit 1; \
@@ -83,11 +94,11 @@ $(READY): requirements.txt tests/requirements.txt constraints.txt
 		{ echo "The course needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is not one of them. If you have one under another"; \
 		  echo "name, say so: make PYTHON=python3.13 course"; exit 1; }
 	@[ -f $@ ] || { $(call new_environment,.venv); }
-	$(call install,.venv,the course,-c constraints.txt -r requirements.txt -r tests/requirements.txt)
+	$(call install,.venv,the course,$$($(VENV) .ci/cpu_torch.py) -c constraints.txt -r requirements.txt -r tests/requirements.txt)
 	@touch $@
 
-.venv/.lab: $(READY)
-	$(call install,.venv,JupyterLab,-c constraints.txt '$(JUPYTERLAB)')
+.venv/.lab: $(READY) requirements-lab.txt
+	$(call install,.venv,JupyterLab,-c constraints.txt -r requirements-lab.txt)
 	@touch $@
 
 .venv/.browser: .venv/.lab tests/browser/requirements.txt

@@ -90,8 +90,19 @@ def add_commands_for_learners(command: Callable[..., argparse.ArgumentParser]) -
     add("--out", metavar="DIR", help="where the tuned model goes")
     in_time = "end in time, with a checkpoint to go on from (train.resume_from_checkpoint)"
     add("--minutes", type=float, metavar="M", help=in_time)
-    filling = command(prefetch, "prefetch", "Fill a folder that stands in for the hub (RLHF_ASSETS).")
-    filling.add_argument("folder", metavar="DIR", type=Path)
+    add = command(
+        prefetch,
+        "prefetch",
+        "Fill a folder for machines without a network: with models and reviews for full scale (RLHF_ASSETS), or with the Python "
+        "packages (make course FROM=DIR). Tiny scale needs the packages alone.",
+    ).add_argument
+    add("folder", metavar="DIR", type=Path)
+    add("--packages", action="store_true", help="the packages, into DIR/packages, and no models or reviews")
+    for_whom = (
+        "such as win_amd64, macosx_14_0_arm64 or manylinux_2_28_x86_64: packages for other machines than this"
+    )
+    add("--platform", metavar="TAG", help=for_whom)
+    add("--python-version", metavar="X.Y", help="packages for another Python than this")
 
 
 def add_commands_for_maintainers(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -247,10 +258,19 @@ def record(args: argparse.Namespace) -> None:
 
 
 def prefetch(args: argparse.Namespace) -> None:
-    """Fill an assets folder."""
-    from helpers import assets
+    """Fill a folder with models and reviews, or with packages."""
+    if args.packages:
+        from helpers import offline
 
-    assets.prefetch(args.folder)
+        offline.prefetch(args.folder, args.platform, args.python_version)
+    elif args.platform or args.python_version:
+        raise CourseError(
+            "--platform and --python-version are about packages: python -m helpers prefetch DIR --packages ..."
+        )
+    else:
+        from helpers import assets
+
+        assets.prefetch(args.folder)
 
 
 def store(args: argparse.Namespace) -> None:

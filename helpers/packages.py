@@ -157,14 +157,24 @@ def pip(action: str, *arguments: str) -> str:
     return run(sys.executable, "-m", "pip", action, "--no-input", "--disable-pip-version-check", *arguments)
 
 
-def run(*command: str, seconds: float = WORK, cwd: Path | None = None) -> str:
+def run(
+    *command: str, seconds: float = WORK, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> str:
     """What a command prints. It has no terminal to ask for anything, and when its time is up it ends with all it started.
+
+    Args:
+        env: variables beside those of this process.
 
     Raises:
         CalledProcessError, TimeoutExpired, OSError: it failed, took longer than `seconds`, or could not be started.
     """
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    settings = {"encoding": "utf-8", "errors": "replace", "cwd": cwd, "env": os.environ | UNASKED}
+    settings = {
+        "encoding": "utf-8",
+        "errors": "replace",
+        "cwd": cwd,
+        "env": os.environ | UNASKED | (env or {}),
+    }
     # a session of its own has no terminal, which git and ssh would otherwise open past a closed stdin
     with subprocess.Popen(command, **pipes, **settings, start_new_session=True) as process:
         try:

@@ -25,12 +25,14 @@ PYTHON = f"""\
 #!/bin/sh
 case "$1 $2" in
   ".ci/quietly.py "*) exec {shlex.quote(sys.executable)} "$@";;
+  ".ci/cpu_torch.py "*) [ ! -e cpu ] || echo --extra-index-url=there;;
   "-m venv") [ -f "$3/.made-by-make" ] && echo "venv $3, marked" >> calls || echo "venv $3" >> calls
              [ ! -e fail ] || exit 1
              mkdir -p "$3/bin" && cp "$0" "$3/bin/python";;
   "-m pip") [ ! -e read ] || read answer || echo "nobody to ask"
             [ ! -e sleep ] || {{ echo Collecting torch of a long name and a longer one; sleep 1000; }}
             echo "pip${{PIP_TARGET:+ into $PIP_TARGET}}" >> calls
+            for word; do case "$word" in --no-index | --find-links=* | --extra-index-url=*) printf '<%s>' "$word";; esac; done >> offline
             for line in $(seq 1 50); do echo "pip says $line"; done
             [ ! -e pip-fails ] || {{ printf 'no such package \\033[31m\\n' >&2; exit 3; }};;
   "-m helpers") for word; do printf '<%s>' "$word" >> calls; done; echo >> calls;;
@@ -50,6 +52,7 @@ def folder(tmp_path):
         "tests/requirements.txt",
         "tests/widgets/requirements.txt",
         "requirements.txt",
+        "requirements-lab.txt",
         "constraints.txt",
         ".ci/quietly.py",
     ):
@@ -86,7 +89,7 @@ def make(folder):
 
 def nobodys() -> dict[str, str]:
     """The environment, without what concerns make."""
-    unasked = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON", "REPO", "BRANCH", "LAB_ARGS")
+    unasked = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON", "REPO", "BRANCH", "FROM", "LAB_ARGS")
     return {name: value for name, value in os.environ.items() if name not in unasked}
 
 
@@ -180,6 +183,78 @@ def test_everything_is_installed_into_the_environment_and_nowhere_else(folder, m
     result = make("PYTHON=./python", "course", PIP_TARGET="elsewhere", PIP_PREFIX="elsewhere")
     assert result.returncode == 0, result.stderr
     assert "pip" in calls(folder) and not any("elsewhere" in call for call in calls(folder))
+
+
+# A folder in place of a network
+
+
+def stick(place):
+    """A folder as `python -m helpers prefetch DIR --packages` fills it, as far as make looks."""
+    (place / "packages").mkdir(parents=True)
+    (place / "packages" / "torch-2.13.0-py3-none-any.whl").touch()
+    return place
+
+
+def offline(folder):
+    """What pip was told about where packages come from, at each call."""
+    return (folder / "offline").read_text() if (folder / "offline").exists() else ""
+
+
+@pytest.mark.parametrize("target", ["course", "lab", "test"])
+def test_packages_come_from_a_folder_and_from_nowhere_else(folder, make, target):
+    place = stick(folder.parent / "a stick")
+    result = make("PYTHON=./python", target, f"FROM={place}")
+    assert result.returncode == 0, result.stderr
+    times = 2 if target == "lab" else 1
+    assert offline(folder) == f"<--no-index><--find-links={place}/packages>" * times
+
+
+def test_without_a_folder_nothing_is_different(folder, make):
+    made(make)
+    assert (
+        make("lab", FROM=str(stick(folder.parent / "theirs"))).returncode == 0
+    )  # the environment's does not count
+    assert "pip" in calls(folder) and not offline(folder)
+
+
+def test_the_home_folder_is_meant_by_its_sign(folder, make, tmp_path):
+    stick(tmp_path / "home" / "s t i c k")
+    result = make("PYTHON=./python", "course", "FROM=~/s t i c k", HOME=str(tmp_path / "home"))
+    assert result.returncode == 0, result.stdout
+    assert offline(folder) == f"<--no-index><--find-links={tmp_path}/home/s t i c k/packages>"
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_folder_of_any_name_is_one_argument_and_runs_nothing(folder, make, value):
+    stick(folder / value)
+    before = set(folder.iterdir())
+    result = make("PYTHON=./python", "course", f"FROM={value}")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert offline(folder) == f"<--no-index><--find-links={value}/packages>"
+    assert set(folder.iterdir()) - before == {folder / name for name in ("calls", "offline", ".venv")}
+
+
+@pytest.mark.parametrize("value", [*HOSTILE, "~", "~/nowhere", "~root", "empty", "models"])
+@pytest.mark.parametrize("name, target", ENVIRONMENTS.items())
+def test_a_folder_without_packages_is_refused_before_anything_is_made(
+    folder, make, tmp_path, name, target, value
+):
+    (folder / "empty" / "packages").mkdir(parents=True)
+    (folder / "models" / "gpt2").mkdir(parents=True)
+    before = all_there(folder)
+    result = make("PYTHON=./python", target, f"FROM={value}", HOME=str(tmp_path))
+    assert result.returncode != 0
+    (said,) = result.stdout.splitlines()
+    assert said.startswith("FROM=") and said.endswith(
+        "`python -m helpers prefetch DIR --packages` fills a folder DIR."
+    )
+    assert all_there(folder) == before
+
+
+def test_torch_may_come_from_an_index_of_its_own(folder, make):
+    (folder / "cpu").touch()
+    assert made(make).returncode == 0
+    assert offline(folder) == "<--extra-index-url=there>"
 
 
 # Environments
