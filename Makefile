@@ -3,11 +3,13 @@
 # Variables of these names in the environment do not count; what is given after make does: make PYTHON=python3.13 course
 PYTHON = python3
 LAB_ARGS =
-# These two are taken letter by letter: neither make nor the shell runs anything in them.
+# These four are taken letter by letter: neither make nor the shell runs anything in them.
 given = $(if $(filter command line,$(origin $1)),$(value $1))
 override REPO := $(call given,REPO)
 override BRANCH := $(or $(call given,BRANCH),main)
-export REPO BRANCH
+override SCALE := $(call given,SCALE)
+override ENGINE := $(call given,ENGINE)
+export REPO BRANCH SCALE ENGINE
 # With one of these set, pip would install elsewhere.
 unexport PIP_PREFIX PIP_ROOT PIP_TARGET PIP_USER
 
@@ -67,8 +69,8 @@ notebooks: $(READY)  ## run the notebooks and store their outputs in them
 lint: $(READY)  ## check the code's style
 	@$(VENV) -m ruff check . && $(VENV) -m ruff format --check .
 
-publish: $(READY)  ## REPO=owner/name [BRANCH=main]: write where the course lives into its badges
-	@$(VENV) -m helpers publish --branch="$$BRANCH" -- "$$REPO"
+publish: $(READY)  ## [REPO=owner/name] [BRANCH=main] [SCALE=tiny] [ENGINE=builtin]: write where the course lives into its buttons
+	@$(VENV) -m helpers publish --branch="$$BRANCH" --scale="$$SCALE" --engine="$$ENGINE" -- "$$REPO"
 
 tiny: $(READY)  ## build the embedded models again
 	@$(VENV) -m helpers.maintain.build_tiny
