@@ -4,8 +4,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import nbformat
 import pytest
@@ -482,14 +485,14 @@ def on_github(tmp_path):
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com"]
     for command in (["init", "-q", "-b", "stable"], ["add", "."], ["commit", "-q", "-m", "x"]):
         subprocess.run([*git, *command], cwd=work, check=True)
-    return instead_of_github(tmp_path / "github")
+    return instead_of_github((tmp_path / "github").as_uri())
 
 
-def instead_of_github(folder):
-    """Variables that have git look in a folder for what is on GitHub."""
+def instead_of_github(address):
+    """Variables that have git look at another address for what is on GitHub."""
     return {
         "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"url.file://{folder}/.insteadOf",
+        "GIT_CONFIG_KEY_0": f"url.{address}/.insteadOf",
         "GIT_CONFIG_VALUE_0": "https://github.com/",
     }
 
@@ -523,13 +526,53 @@ def test_setup_where_one_notebook_is_alone(tmp_path, make_notebook, on_github, h
 @HOSTS
 def test_setup_that_can_fetch_nothing(tmp_path, make_notebook, host):
     path = alone(make_notebook, tmp_path / "content" / "01_small.ipynb", HERE)
-    nowhere = instead_of_github(tmp_path / "no-such-folder")
+    nowhere = instead_of_github((tmp_path / "no-such-folder").as_uri())
     with pytest.raises(
-        CourseError, match="AssertionError: No course came, see above. On Kaggle, turn Internet on"
+        CourseError,
+        match="AssertionError: Nothing came from github.com/octocat/rlhf-course, .* On Kaggle, turn Internet on",
     ) as raised:
         run_setup(path, **nowhere, **host)
     assert "FileNotFoundError" not in str(raised.value)
     assert not (tmp_path / "content" / "course").exists()
+
+
+class Gone(BaseHTTPRequestHandler):
+    """Answers as GitHub does where a repository is gone or private: who are you?"""
+
+    def do_GET(self):
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="GitHub"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def patience():
+    """Two minutes for what would otherwise wait forever."""
+
+    def out(*_):
+        raise TimeoutError("it waits for an answer")
+
+    before = signal.signal(signal.SIGALRM, out)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_setup_asks_for_no_name_where_the_repository_is_gone(tmp_path, make_notebook, patience):
+    path = alone(make_notebook, tmp_path / "content" / "01_small.ipynb", HERE)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gone) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        gone = instead_of_github(f"http://127.0.0.1:{server.server_port}") | {"NO_PROXY": "127.0.0.1"}
+        with pytest.raises(
+            CourseError, match="AssertionError: Nothing came from github.com/octocat/rlhf-course"
+        ):
+            run_setup(path, **gone, **COLAB)
+        server.shutdown()
 
 
 def test_setup_beside_a_folder_of_the_readers(tmp_path, make_notebook, on_github):
@@ -538,7 +581,9 @@ def test_setup_beside_a_folder_of_the_readers(tmp_path, make_notebook, on_github
     mine = tmp_path / "content" / "course" / "mine.txt"
     mine.parent.mkdir()
     mine.write_text("mine")
-    with pytest.raises(CourseError, match="AssertionError: No course came, see above"):
+    with pytest.raises(
+        CourseError, match="AssertionError: Nothing came from github.com/octocat/rlhf-course, see above"
+    ):
         run_setup(path, **on_github, **COLAB)
     assert mine.read_text() == "mine" and list(mine.parent.iterdir()) == [mine]
 

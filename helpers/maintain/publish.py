@@ -48,9 +48,10 @@ folders = [Path.cwd(), *Path.cwd().parents]
 course_folder = next((folder for folder in folders if (folder / "helpers/course.py").exists()), None)
 if hosted and not course_folder:
     assert REPOSITORY, "This copy of the course is not published yet, so it cannot be fetched."
+    os.environ["GIT_TERMINAL_PROMPT"] = "0"  # where the repository is gone, git would ask for a name and wait
     !test -e course/helpers || git clone -q --depth 1 -b {BRANCH} https://github.com/{REPOSITORY} course
     assert Path("course/helpers").exists(), (
-        "No course came, see above. On Kaggle, turn Internet on in Settings, for which it verifies your phone number once."
+        f"Nothing came from github.com/{REPOSITORY}, see above. On Kaggle, turn Internet on in Settings (it wants your phone number)."
     )
     os.chdir("course/notebooks")
     !cd .. && {sys.executable} -m helpers install
