@@ -7,8 +7,10 @@ LAB_ARGS =
 given = $(if $(filter command line,$(origin $1)),$(value $1))
 override REPO := $(call given,REPO)
 override BRANCH := $(or $(call given,BRANCH),main)
+override SCALE := $(call given,SCALE)
+override ENGINE := $(call given,ENGINE)
 override FROM := $(call given,FROM)
-export REPO BRANCH FROM
+export REPO BRANCH SCALE ENGINE FROM
 # With one of these set, pip would install elsewhere.
 unexport PIP_PREFIX PIP_ROOT PIP_TARGET PIP_USER
 
@@ -74,8 +76,8 @@ notebooks: $(READY)  ## run the notebooks and store their outputs in them
 lint: $(READY)  ## check the code's style
 	@$(VENV) -m ruff check . && $(VENV) -m ruff format --check .
 
-publish: $(READY)  ## REPO=owner/name [BRANCH=main]: write where the course lives into its badges
-	@$(VENV) -m helpers publish --branch="$$BRANCH" -- "$$REPO"
+publish: $(READY)  ## [REPO=owner/name] [BRANCH=main] [SCALE=tiny] [ENGINE=builtin]: write where the course lives into its buttons
+	@$(VENV) -m helpers publish --branch="$$BRANCH" --scale="$$SCALE" --engine="$$ENGINE" -- "$$REPO"
 
 tiny: $(READY)  ## build the embedded models again
 	@$(VENV) -m helpers.maintain.build_tiny

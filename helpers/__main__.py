@@ -125,10 +125,14 @@ def add_commands_for_maintainers(command: Callable[..., argparse.ArgumentParser]
     publishing = command(
         publish, "publish", "Write where the course lives into every notebook and README.md."
     )
-    where = publishing.add_mutually_exclusive_group(required=True)
-    where.add_argument("repository", nargs="?", metavar="OWNER/NAME", help="the GitHub repository")
+    where = publishing.add_mutually_exclusive_group()
+    whose = "the GitHub repository: that of git's remote origin if left out or empty"
+    where.add_argument("repository", nargs="?", default="", metavar="OWNER/NAME", help=whose)
     where.add_argument("--unpublish", action="store_true", help="take it out again")
     publishing.add_argument("--branch", default="main", help="the branch that readers get (main)")
+    for_all = "for every reader whose environment names none: {} (the course chooses)"
+    publishing.add_argument("--scale", default="", help=for_all.format("tiny or full"))
+    publishing.add_argument("--engine", default="", help=for_all.format("trlx or builtin"))
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -285,9 +289,17 @@ def publish(args: argparse.Namespace) -> None:
     """Stamp where the course lives, or take it out again."""
     from helpers.maintain import publish
 
-    if not args.unpublish and not args.repository:
-        raise CourseError("Which repository? make publish REPO=owner/name")
-    place = publish.Place() if args.unpublish else publish.Place(args.repository, args.branch)
+    if args.unpublish:
+        place = publish.Place()
+    else:
+        repository = args.repository or publish.read_remote()
+        place = publish.Place(repository, args.branch, args.scale, args.engine)
+        print(f"repository {repository}" + ("" if args.repository else ", which git calls origin"))
+        chosen = [
+            f"{name} {value or 'as the course chooses'}"
+            for name, value in (("scale", place.scale), ("engine", place.engine))
+        ]
+        print(f"branch {place.branch}, {', '.join(chosen)}")
     changed = publish.publish(place)
     for path in changed:
         print(f"stamped {path.relative_to(course.ROOT)}")

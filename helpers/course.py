@@ -166,8 +166,10 @@ def choose_scale() -> tuple[str, Path | None]:
 
 
 def on_colab() -> bool:
-    """Whether this is one of Google Colab's machines; the Setup cell, which comes before any import, asks the same."""
-    return "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ
+    """Whether this is one of Google Colab's machines. Kaggle's are none, though they are made from Colab's."""
+    return ("google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ) and (
+        "KAGGLE_KERNEL_RUN_TYPE" not in os.environ
+    )
 
 
 def has_gpu() -> bool:

@@ -13,7 +13,7 @@ import sys
 import pytest
 from common import ROOT, SHARED_ASSETS, hub_repositories, write_reviews
 
-from helpers import assets, course, doctor, packages, reviews
+from helpers import assets, course, doctor, packages, reviews, settings
 from helpers.errors import CourseError
 from helpers.tiny import TINY
 
@@ -299,6 +299,30 @@ def test_an_empty_setting_is_unset(monkeypatch):
         monkeypatch.setenv(name, "")
     here = course.start()
     assert here.budget == 1 and here.assets is None
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        ({}, ("tiny", "builtin")),
+        ({"RLHF_SCALE": "", "RLHF_ENGINE": ""}, ("tiny", "builtin")),
+        ({"RLHF_SCALE": "full"}, ("full", "builtin")),
+        ({"RLHF_ENGINE": "trlx"}, ("tiny", "trlx")),
+    ],
+)
+def test_the_setup_cell_says_what_the_environment_does_not(monkeypatch, given, expected):
+    for name in ("RLHF_SCALE", "RLHF_ENGINE"):
+        monkeypatch.setenv(name, given.get(name, ""))
+    monkeypatch.setattr(settings, "_defaults", {})
+    settings.set_defaults(scale="tiny", engine="builtin")
+    assert (settings.read_scale(), settings.read_engine()) == expected
+
+
+def test_kaggle_is_not_colab(monkeypatch):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    assert course.on_colab()
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")  # its machines are made from Colab's
+    assert not course.on_colab()
 
 
 def test_settings_may_begin_at_the_home_folder(monkeypatch, tmp_path):

@@ -89,7 +89,18 @@ def make(folder):
 
 def nobodys() -> dict[str, str]:
     """The environment, without what concerns make."""
-    unasked = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON", "REPO", "BRANCH", "FROM", "LAB_ARGS")
+    unasked = (
+        "MAKEFLAGS",
+        "MAKELEVEL",
+        "MFLAGS",
+        "PYTHON",
+        "REPO",
+        "BRANCH",
+        "SCALE",
+        "ENGINE",
+        "FROM",
+        "LAB_ARGS",
+    )
     return {name: value for name, value in os.environ.items() if name not in unasked}
 
 
@@ -137,12 +148,17 @@ HOSTILE = [
 ]
 
 
+PUBLISH = "<-m><helpers><publish>"
+
+
 @pytest.mark.parametrize("value", HOSTILE)
 def test_a_value_reaches_publish_as_one_argument_and_runs_nothing(folder, published, value):
     before = set(folder.iterdir())
     for given, expected in [
-        ((f"REPO={value}",), f"<-m><helpers><publish><--branch=main><--><{value}>"),
-        (("REPO=o/n", f"BRANCH={value}"), f"<-m><helpers><publish><--branch={value}><--><o/n>"),
+        ((f"REPO={value}",), f"{PUBLISH}<--branch=main><--scale=><--engine=><--><{value}>"),
+        ((f"BRANCH={value}",), f"{PUBLISH}<--branch={value}><--scale=><--engine=><--><>"),
+        ((f"SCALE={value}",), f"{PUBLISH}<--branch=main><--scale={value}><--engine=><--><>"),
+        ((f"ENGINE={value}",), f"{PUBLISH}<--branch=main><--scale=><--engine={value}><--><>"),
     ]:
         (folder / "calls").unlink(missing_ok=True)
         _, result = published(*given)
@@ -153,17 +169,24 @@ def test_a_value_reaches_publish_as_one_argument_and_runs_nothing(folder, publis
 
 @pytest.mark.parametrize("value", HOSTILE)
 def test_and_publish_refuses_it_in_words(capsys, value):
-    assert main(["publish", "--branch=main", "--", value]) == 2
-    assert "is not a GitHub repository: expected owner/name" in capsys.readouterr().err
+    for arguments, message in [
+        (["--", value], "is not a GitHub repository: expected owner/name"),
+        ([f"--branch={value}", "--", "o/n"], "is not a branch: expected letters"),
+        ([f"--scale={value}", "--", "o/n"], "is not a scale: expected tiny or full"),
+        ([f"--engine={value}", "--", "o/n"], "is not an engine: expected trlx or builtin"),
+    ]:
+        assert main(["publish", *arguments]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_publish_takes_nothing_from_the_environment(published):
-    call, _ = published(REPO="someone/else", BRANCH="their-branch")
-    assert call == "<-m><helpers><publish><--branch=main><--><>"
-    call, _ = published("REPO=o/n", REPO="someone/else", BRANCH="their-branch")
-    assert call == "<-m><helpers><publish><--branch=main><--><o/n>"
-    call, _ = published("REPO=o/n", "BRANCH=stable", BRANCH="their-branch")
-    assert call == "<-m><helpers><publish><--branch=stable><--><o/n>"
+    theirs = {"REPO": "someone/else", "BRANCH": "their-branch", "SCALE": "full", "ENGINE": "trlx"}
+    call, _ = published(**theirs)
+    assert call == f"{PUBLISH}<--branch=main><--scale=><--engine=><--><>"
+    call, _ = published("REPO=o/n", **theirs)
+    assert call == f"{PUBLISH}<--branch=main><--scale=><--engine=><--><o/n>"
+    call, _ = published("REPO=o/n", "BRANCH=stable", "SCALE=tiny", "ENGINE=builtin", **theirs)
+    assert call == f"{PUBLISH}<--branch=stable><--scale=tiny><--engine=builtin><--><o/n>"
 
 
 def test_nor_does_any_other_target(folder, make):

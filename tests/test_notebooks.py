@@ -19,7 +19,7 @@ from common import ROOT
 from helpers import course, notebooks, terminal
 from helpers.course import GIB
 from helpers.errors import CourseError
-from helpers.maintain import stored_outputs
+from helpers.maintain import publish, stored_outputs
 
 
 def run_cells(make_notebook, folder, *sources, name="01_small.ipynb", **env):
@@ -547,7 +547,7 @@ def test_stored_metadata(make_notebook, in_course):
     stored_outputs.store_outputs(folder=path.parent)
     stored = nbformat.read(path, as_version=4)
     assert stored.metadata.pop("course") == {"code_sha256": stored_outputs.code_hash(stored), "scale": "tiny"}
-    assert stored.metadata == stored_outputs.METADATA
+    assert stored.metadata == publish.metadata()
     assert all("execution" not in cell.metadata for cell in stored.cells)
     assert [cell.id for cell in stored.cells] == [cell.id for cell in notebook.cells]
 
