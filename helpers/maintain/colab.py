@@ -170,15 +170,10 @@ def make_environment(row: str, folder: Path, wanted: list[str], constraints: lis
     packages.run(python, "-m", "venv", str(folder / "python"))
     write_text(folder / "constraints.txt", "\n".join(constraints) + "\n")
     made = str(folder / "python" / "bin" / "python")
-    pip = [made, "-m", "pip", "install", "--progress-bar", "off", "--no-input", "--disable-pip-version-check"]
-    limits = ["--constraint", str(folder / "constraints.txt")]
-    done = step(
-        f"{row}: installing {len(wanted)} packages and what they need",
-        folder / "install.log",
-        *pip,
-        *limits,
-        *wanted,
-    )
+    options = "--no-compile --progress-bar off --no-input --disable-pip-version-check".split()
+    pip = [made, "-m", "pip", "install", *options, "--constraint", str(folder / "constraints.txt")]
+    what = f"{row}: installing {len(wanted)} packages and what they need"
+    done = step(what, folder / "install.log", *pip, *wanted)
     return made if done else None
 
 
