@@ -4,6 +4,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,16 @@ def test_a_set_that_is_none(tmp_path, capsys):
     assert "`make test-colab` makes it anew" in capsys.readouterr().err
 
 
+def test_all_is_well_where_nothing_failed_and_nothing_was_replaced(capsys):
+    before, more = {"torch": "2.11.0", "NumPy": "2.1.3"}, {"nbval": "0.11.0"}
+    fine, one_failed = Counter(passed=3, skipped=1), Counter(passed=2, failed=1)
+    line, well = colab.summary("oldest", "3.12.1", before, before | more, fine)
+    assert well and line == ("oldest", "3.12.1", "2.11.0", "none", "2.1.3", "none", "3", "0", "1", "1", "0")
+    assert "oldest: added nbval 0.11.0; replaced nothing." in capsys.readouterr().out
+    assert not colab.summary("oldest", "3.12.1", before, before, one_failed)[1]
+    assert not colab.summary("oldest", "3.12.1", before, before | {"torch": "2.15.0"}, fine)[1]
+
+
 # A row
 
 
@@ -196,6 +207,12 @@ def test_packages_that_cannot_be_installed(small_course, wheels, tmp_path, monke
     said = capfd.readouterr().out
     assert "No matching distribution found for probe==1.0" in said
     assert said.count("not made") >= 5
+
+
+def test_a_course_that_is_no_checkout(small_course, tmp_path, monkeypatch, capsys):
+    (small_course / ".git").rename(tmp_path / "no longer git")
+    assert main(["test-colab", str(tmp_path / "environments"), "newest"]) == 2
+    assert "The course cannot be tried: fatal: not a git repository" in capsys.readouterr().err
 
 
 def test_a_notebook_that_leaves_no_report_has_failed(tmp_path):

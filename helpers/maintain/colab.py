@@ -110,13 +110,19 @@ def main(folder: Path, list_file: Path | None, rows: Iterable[str]) -> tuple[lis
         The table, and whether all is well: every cell passed, and nothing was replaced.
 
     Raises:
-        CourseError: Colab's list cannot be read, or there is something in the way.
+        CourseError: Colab's list cannot be read, there is something in the way, or this is no git checkout.
     """
     listed = read_list(list_file) if "colab" in rows else {}
     for row in rows:
         if (folder / row).exists():
             raise CourseError(f"{folder / row} is there already: `make test-colab` makes it anew.")
-    results = [try_row(row, (folder / row).absolute(), *wanted(row, listed)) for row in rows]
+    try:
+        results = [try_row(row, (folder / row).absolute(), *wanted(row, listed)) for row in rows]
+    except (subprocess.SubprocessError, OSError) as error:
+        why = packages.reason(error)
+        raise CourseError(
+            f"The course cannot be tried: {why}. This needs git, a checkout of the course, and pip."
+        ) from error
     head = ("row", "Python", *SHOWN, "passed", "failed", "skipped", "added", "replaced")
     return [head, *[cells for cells, _ in results]], all(well for _, well in results)
 
@@ -125,36 +131,35 @@ def try_row(
     row: str, folder: Path, wanted: list[str], constraints: list[str]
 ) -> tuple[tuple[str, ...], bool]:
     """Make a row's environment, set the course up in it as on Colab, and run every notebook: its line of the table, and whether all is well."""
+    published = published_copy(folder / "published")
     python = make_environment(row, folder, wanted, constraints)
     if not python:
         return (row, *["not made"] * (len(SHOWN) + 6)), False
     before = packages.versions(python)
     content = folder / "content"  # where Colab has a notebook that was opened from GitHub
     content.mkdir()
-    env = as_on_colab(folder, published_copy(folder / "published"))
+    env = as_on_colab(folder, published)
     write_text(folder / "setup.ipy", setup_cell(PLACE) + "\n")
-    step(
-        f"{row}: the Setup cell",
-        folder / "setup.log",
-        python,
-        "-m",
-        "IPython",
-        "../setup.ipy",
-        cwd=content,
-        env=env,
-    )
+    setup = [python, "-m", "IPython", "--no-term-title", "../setup.ipy"]
+    step(f"{row}: the Setup cell", folder / "setup.log", *setup, cwd=content, env=env)
     print(plain((folder / "setup.log").read_text(encoding="utf-8", errors="replace").strip()))
     cells = Counter()
-    for notebook in numbered(folder / "published" / "notebooks"):
+    for notebook in numbered(published / "notebooks"):
         shutil.copy(notebook, content)
         cells += run_notebook(row, python, content / notebook.name, env)
-    after = packages.versions(python)
+    version = packages.run(python, "-c", "import platform; print(platform.python_version())").strip()
+    return summary(row, version, before, packages.versions(python), cells)
+
+
+def summary(
+    row: str, python: str, before: dict[str, str], after: dict[str, str], cells: Counter
+) -> tuple[tuple[str, ...], bool]:
+    """Print what was added and replaced; returns a row's line of the table, and whether all is well in it."""
     added, replaced = packages.compare(before, after)
     print(f"{row}: added {', '.join(added) or 'nothing'}; replaced {', '.join(replaced) or 'nothing'}.")
-    by_name = {packages.same_name(name): version for name, version in before.items()}
-    version = packages.run(python, "-c", "import platform; print(platform.python_version())").strip()
+    found = {packages.same_name(name): version for name, version in before.items()}
     counts = [cells["passed"], cells["failed"], cells["skipped"], len(added), len(replaced)]
-    line = (row, version, *[by_name.get(name, "none") for name in SHOWN], *map(str, counts))
+    line = (row, python, *[found.get(name, "none") for name in SHOWN], *map(str, counts))
     return line, not (cells["failed"] or replaced)
 
 
@@ -166,7 +171,6 @@ def make_environment(row: str, folder: Path, wanted: list[str], constraints: lis
     except (subprocess.SubprocessError, OSError):
         print(f"{row}: no {python} on PATH, so this row is tried with {sys.executable}.")
         python = sys.executable
-    folder.mkdir(parents=True)
     packages.run(python, "-m", "venv", str(folder / "python"))
     write_text(folder / "constraints.txt", "\n".join(constraints) + "\n")
     made = str(folder / "python" / "bin" / "python")
