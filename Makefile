@@ -9,8 +9,9 @@ override REPO := $(call given,REPO)
 override BRANCH := $(or $(call given,BRANCH),main)
 override SCALE := $(call given,SCALE)
 override ENGINE := $(call given,ENGINE)
+override COLAB := $(call given,COLAB)
 override FROM := $(call given,FROM)
-export REPO BRANCH SCALE ENGINE FROM
+export REPO BRANCH SCALE ENGINE COLAB FROM
 # With one of these set, pip would install elsewhere.
 unexport PIP_PREFIX PIP_ROOT PIP_TARGET PIP_USER
 
@@ -37,17 +38,18 @@ install = @$(from); $1/bin/python .ci/quietly.py "Installing $2 into $1" $1/inst
 MARK = .made-by-make
 ours = { [ ! -L $1 ] && { [ -f $1/$(MARK) ] || [ -f $1/.ready ]; }; }
 
-# Make an environment anew, the mark first. What make did not make is never deleted, unless it is an empty folder.
-define new_environment
+# Make a folder for environments anew, with the mark. What make did not make is never deleted, unless it is an empty folder.
+define new_folder
 $(from); \
 if $(call ours,$1); then rm -rf $1 || exit 1; else rmdir $1 2> /dev/null || true; fi; \
 if [ -e $1 ] || [ -L $1 ]; then \
 	echo "$1 is here and make did not make it, so make leaves it alone. Rename it, then try again: mv $1 $1-mine"; exit 1; \
 fi; \
-mkdir $1 && touch $1/$(MARK) && $(PYTHON) -m venv $1
+mkdir $1 && touch $1/$(MARK)
 endef
+new_environment = $(new_folder) && $(PYTHON) -m venv $1
 
-.PHONY: help course test test-widgets test-browser trlx lab notebooks lint publish tiny clean
+.PHONY: help course test test-widgets test-browser test-colab drift trlx lab notebooks lint publish tiny clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-20s%s\n", $$1, $$2}'
@@ -63,6 +65,13 @@ test-widgets: .venv-widgets/.ready  ## the widgets on Colab's ipywidgets 7.7, in
 
 test-browser: .venv/.browser .venv-classic/.ready  ## work the widgets in a real browser (needs Chromium); screenshots go to out/screenshots
 	@$(VENV) -m pytest -q -s -rs tests/browser
+
+test-colab: $(READY)  ## [COLAB=FILE]: the notebooks on Colab's packages, on the oldest allowed, and on the newest
+	@$(call new_folder,.venv-colab)
+	@$(VENV) -m helpers test-colab --list="$$COLAB" -- .venv-colab
+
+drift: $(READY)  ## [COLAB=FILE]: say what changed since the versions that were tested
+	@$(VENV) -m helpers drift --list="$$COLAB"
 
 trlx: $(READY)  ## install the real trlX too; from then on the notebooks train with it
 	@$(VENV) -m helpers trlx
@@ -83,7 +92,7 @@ tiny: $(READY)  ## build the embedded models again
 	@$(VENV) -m helpers.maintain.build_tiny
 
 clean:  ## remove the environments that make made, and caches; results in out/ stay
-	@for folder in .venv .venv-widgets .venv-classic; do \
+	@for folder in .venv .venv-widgets .venv-classic .venv-colab; do \
 		if $(call ours,$$folder); then rm -rf $$folder; \
 		elif [ -e $$folder ] || [ -L $$folder ]; then echo "$$folder is not from make, so it stays."; fi; \
 	done

@@ -133,6 +133,18 @@ def add_commands_for_maintainers(command: Callable[..., argparse.ArgumentParser]
     for_all = "for every reader whose environment names none: {} (the course chooses)"
     publishing.add_argument("--scale", default="", help=for_all.format("tiny or full"))
     publishing.add_argument("--engine", default="", help=for_all.format("trlx or builtin"))
+    trying = command(
+        test_colab,
+        "test-colab",
+        "Try the course on Colab's packages, on the oldest that it allows, and on the newest.",
+    )
+    trying.add_argument("folder", metavar="FOLDER", type=Path, help="where an environment for each is made")
+    sets = "some of colab, oldest, newest; all where none is given"
+    trying.add_argument("rows", nargs="*", metavar="ROW", help=sets)
+    drifting = command(drift, "drift", "Say what changed since the versions that were tested.")
+    for added in (trying, drifting):
+        whose = "Colab's list of packages, as pip freeze prints it; from GitHub where none is given"
+        added.add_argument("--list", metavar="FILE", default="", help=whose)
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -305,6 +317,26 @@ def publish(args: argparse.Namespace) -> None:
         print(f"stamped {path.relative_to(course.ROOT)}")
     if not changed:
         print("everything was stamped so already")
+
+
+def test_colab(args: argparse.Namespace) -> int:
+    """Try the course on three sets of packages."""
+    from helpers.maintain import colab
+
+    unknown = [row for row in args.rows if row not in colab.PYTHONS]
+    if unknown:
+        raise CourseError(f"{unknown[0]!r:.60} is no set of packages: expected {', '.join(colab.PYTHONS)}")
+    table, well = colab.main(args.folder, Path(args.list) if args.list else None, args.rows or colab.PYTHONS)
+    print()
+    print_table(table)
+    return 0 if well else 1
+
+
+def drift(args: argparse.Namespace) -> None:
+    """Print what changed since the versions that were tested."""
+    from helpers.maintain import drift
+
+    print_table(drift.table(Path(args.list) if args.list else None))
 
 
 def print_table(rows: list[tuple[str, ...]]) -> None:

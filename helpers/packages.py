@@ -44,6 +44,11 @@ def name_of(requirement: str) -> str:
     return NAME.match(requirement)[0]
 
 
+def same_name(name: str) -> str:
+    """One spelling for all that pip takes for the same: "huggingface-hub" of "huggingface_hub", "pyyaml" of "PyYAML"."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def version_of(name: str) -> str | None:
     """The version of a package that is installed, else None. Reads its metadata, imports nothing."""
     try:
@@ -127,14 +132,20 @@ def install_beside(before: dict[str, str], requirements: Iterable[str], *options
         pip("install", *options, "--constraint", str(as_they_are), *requirements)
 
 
-def difference(before: dict[str, str], after: dict[str, str]) -> str:
-    """What an installation did, in one line: "2 packages added (nbval 0.11.0, coverage 7.17.5), none replaced." """
+def compare(before: dict[str, str], after: dict[str, str]) -> tuple[list[str], list[str]]:
+    """What an installation added, such as ["nbval 0.11.0"], and what it replaced, such as ["numpy 2.1.3 (now 2.5.5)"]."""
     added = [f"{name} {version}" for name, version in after.items() if name not in before]
     replaced = [
         f"{name} {version} (now {after.get(name, 'gone')})"
         for name, version in before.items()
         if after.get(name) != version
     ]
+    return added, replaced
+
+
+def difference(before: dict[str, str], after: dict[str, str]) -> str:
+    """What an installation did, in one line: "2 packages added (nbval 0.11.0, coverage 7.17.5), none replaced." """
+    added, replaced = compare(before, after)
     names = f" ({', '.join(added)})" if 0 < len(added) <= 12 else ""
     return f"{len(added)} packages added{names}, {', '.join(replaced) or 'none'} replaced."
 
@@ -147,14 +158,16 @@ def why_unusable(package: str, error: Exception) -> str:
     return f"{package} {version} is here and cannot be used: {reason(error)}."
 
 
-def versions() -> dict[str, str]:
-    """Every installed package and its version, as pip sees them now."""
-    return {entry["name"]: entry["version"] for entry in json.loads(pip("list", "--format=json"))}
+def versions(python: str = sys.executable) -> dict[str, str]:
+    """Every package installed for a Python, this one by default, and its version, as pip sees them now."""
+    return {
+        entry["name"]: entry["version"] for entry in json.loads(pip("list", "--format=json", python=python))
+    }
 
 
-def pip(action: str, *arguments: str) -> str:
-    """What pip prints; errors as in `run`."""
-    return run(sys.executable, "-m", "pip", action, "--no-input", "--disable-pip-version-check", *arguments)
+def pip(action: str, *arguments: str, python: str = sys.executable) -> str:
+    """What the pip of a Python prints; errors as in `run`."""
+    return run(python, "-m", "pip", action, "--no-input", "--disable-pip-version-check", *arguments)
 
 
 def run(

@@ -98,6 +98,7 @@ def nobodys() -> dict[str, str]:
         "BRANCH",
         "SCALE",
         "ENGINE",
+        "COLAB",
         "FROM",
         "LAB_ARGS",
     )
@@ -177,6 +178,18 @@ def test_and_publish_refuses_it_in_words(capsys, value):
     ]:
         assert main(["publish", *arguments]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_so_does_the_name_of_colabs_list(folder, make, value):
+    made(make)
+    for target, rest in [("drift", ""), ("test-colab", "<--><.venv-colab>")]:
+        (folder / "calls").unlink()
+        before = set(folder.iterdir()) | {folder / "calls", folder / ".venv-colab"}
+        result = make(target, f"COLAB={value}", COLAB="theirs")
+        assert result.returncode == 0, result.stderr
+        assert (folder / "calls").read_text() == f"<-m><helpers><{target}><--list={value}>{rest}\n"
+        assert set(folder.iterdir()) <= before
 
 
 def test_publish_takes_nothing_from_the_environment(published):
@@ -391,6 +404,27 @@ def test_what_make_did_not_make_stays_and_make_says_what_to_do(folder, make, nam
     assert f"venv {name}, marked" in calls(folder)
 
 
+@pytest.mark.parametrize("readers", READERS)
+def test_nor_does_test_colab_touch_what_make_did_not_make(folder, make, readers):
+    made(make)
+    (folder / "calls").unlink()
+    readers(folder / ".venv-colab")
+    before = all_there(folder)
+    result = make("test-colab")
+    assert result.returncode != 0
+    assert ".venv-colab is here and make did not make it, so make leaves it alone" in result.stdout
+    assert all_there(folder) == before
+
+
+def test_each_test_colab_begins_with_an_empty_folder(folder, make):
+    made(make)
+    for _ in range(2):
+        assert make("test-colab").returncode == 0
+        assert calls(folder)[-1] == "<-m><helpers><test-colab><--list=><--><.venv-colab>"
+        assert [path.name for path in (folder / ".venv-colab").iterdir()] == [MARK]
+        (folder / ".venv-colab" / "oldest").mkdir()
+
+
 def test_an_empty_folder_is_no_loss(folder, make):
     (folder / ".venv").mkdir()
     assert made(make).returncode == 0
@@ -411,7 +445,7 @@ def test_a_link_to_a_whole_one_of_ours_is_used(folder, make):
 
 
 @pytest.mark.parametrize("readers", READERS)
-@pytest.mark.parametrize("name", ENVIRONMENTS)
+@pytest.mark.parametrize("name", [*ENVIRONMENTS, ".venv-colab"])
 def test_clean_leaves_what_make_did_not_make(folder, make, name, readers):
     readers(folder / name)
     before = all_there(folder)
@@ -424,13 +458,14 @@ def test_clean_deletes_what_make_made_and_caches(folder, make):
     made(make)
     made(make, "test-widgets")
     made(make, "test-browser")
+    made(make, "test-colab")
     caches = [".pytest_cache/v", ".ruff_cache/0", "helpers/__pycache__", "tests/browser/__pycache__"]
     readers = ["mine/.venv/__pycache__", ".git/__pycache__", "out/tiny/tuned", "notebooks/.ipynb_checkpoints"]
     for name in (*caches, *readers):
         (folder / name).mkdir(parents=True)
     result = make("clean")
     assert result.returncode == 0 and not result.stdout
-    assert not any((folder / name).exists() for name in (*ENVIRONMENTS, *caches))
+    assert not any((folder / name).exists() for name in (*ENVIRONMENTS, ".venv-colab", *caches))
     assert not (folder / ".pytest_cache").exists()
     assert all((folder / name).exists() for name in readers)
 

@@ -188,7 +188,7 @@ def test_a_pip_that_takes_too_long(monkeypatch, capsys, stub_git):
     monkeypatch.setattr(packages, "WORK", 60)
     asked = []
 
-    def slow(action, *arguments):
+    def slow(action, *arguments, **settings):
         asked.append(action)
         packages.run("sh", "-c", "sleep 600", seconds=0.1)
 
