@@ -58,7 +58,7 @@ def test_a_program_that_takes_too_long_is_ended_without_what_windows_lacks(like_
         packages, "end", lambda process, end=packages.end: [started.append(process), end(process)]
     )
     with pytest.raises(subprocess.TimeoutExpired):
-        packages.run(sys.executable, "-c", "import time; time.sleep(600)", seconds=0.01)
+        packages.run(sys.executable, "-c", "import time; time.sleep(30)", seconds=0.01)
     assert started[0].returncode
 
 
