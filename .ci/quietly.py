@@ -14,6 +14,7 @@ import sys
 import time
 
 SHOWN = 30  # lines of the log, where the command failed
+SHOWN_COLUMNS = 200  # of the line in a log; pip names all that it installs in one
 
 
 def main(what: str, log: str, *command: str) -> int:
@@ -61,7 +62,7 @@ class Line:
             print(f"\r{text[:columns]:<{columns}}", end="", flush=True)
         elif time.monotonic() >= self.next:
             self.next += 60
-            print(text, flush=True)
+            print(text[:SHOWN_COLUMNS], flush=True)
 
     def end(self, text: str) -> None:
         if self.terminal:

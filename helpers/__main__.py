@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         if error.name.startswith("helpers"):
             raise
         print(
-            f"\nThe Python package {error.name} is missing: `make course` installs everything, `python -m helpers doctor` "
-            "says what is needed.",
+            f"\nThe Python package {error.name} is missing: `make course`, or README.md's lines without make, install everything; "
+            "`python -m helpers doctor` says what is needed.",
             file=sys.stderr,
         )
         return 2
@@ -71,6 +73,7 @@ def add_commands_for_learners(command: Callable[..., argparse.ArgumentParser]) -
     which = "such as trl; what the course needs where none is given"
     adding.add_argument("requirements", nargs="*", metavar="NAME", help=which)
     command(run, "run", "Run all notebooks in order and end with a table of what was learned.")
+    command(test, "test", "Run every test, and every notebook with a tenth of the training.")
     add = command(
         config, "config", "Print the configuration of notebook 06 as YAML, each setting explained."
     ).add_argument
@@ -91,8 +94,19 @@ def add_commands_for_learners(command: Callable[..., argparse.ArgumentParser]) -
         verdict, "verdict", "Say in words whether a run was healthy, from its checkpoint or history."
     ).add_argument
     add("run", metavar="FOLDER|FILE", type=Path, help="the folder of its checkpoints, or its history as JSON")
-    filling = command(prefetch, "prefetch", "Fill a folder that stands in for the hub (RLHF_ASSETS).")
-    filling.add_argument("folder", metavar="DIR", type=Path)
+    add = command(
+        prefetch,
+        "prefetch",
+        "Fill a folder for machines without a network: with models and reviews for full scale (RLHF_ASSETS), or with the Python "
+        "packages (make course FROM=DIR). Tiny scale needs the packages alone.",
+    ).add_argument
+    add("folder", metavar="DIR", type=Path)
+    add("--packages", action="store_true", help="the packages, into DIR/packages, and no models or reviews")
+    for_whom = (
+        "such as win_amd64, macosx_14_0_arm64 or manylinux_2_28_x86_64: packages for other machines than this"
+    )
+    add("--platform", metavar="TAG", help=for_whom)
+    add("--python-version", metavar="X.Y", help="packages for another Python than this")
 
 
 def add_commands_for_maintainers(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -115,10 +129,26 @@ def add_commands_for_maintainers(command: Callable[..., argparse.ArgumentParser]
     publishing = command(
         publish, "publish", "Write where the course lives into every notebook and README.md."
     )
-    where = publishing.add_mutually_exclusive_group(required=True)
-    where.add_argument("repository", nargs="?", metavar="OWNER/NAME", help="the GitHub repository")
+    where = publishing.add_mutually_exclusive_group()
+    whose = "the GitHub repository: that of git's remote origin if left out or empty"
+    where.add_argument("repository", nargs="?", default="", metavar="OWNER/NAME", help=whose)
     where.add_argument("--unpublish", action="store_true", help="take it out again")
     publishing.add_argument("--branch", default="main", help="the branch that readers get (main)")
+    for_all = "for every reader whose environment names none: {} (the course chooses)"
+    publishing.add_argument("--scale", default="", help=for_all.format("tiny or full"))
+    publishing.add_argument("--engine", default="", help=for_all.format("trlx or builtin"))
+    trying = command(
+        test_colab,
+        "test-colab",
+        "Try the course on Colab's packages, on the oldest that it allows, and on the newest.",
+    )
+    trying.add_argument("folder", metavar="FOLDER", type=Path, help="where an environment for each is made")
+    sets = "some of colab, oldest, newest; all where none is given"
+    trying.add_argument("rows", nargs="*", metavar="ROW", help=sets)
+    drifting = command(drift, "drift", "Say what changed since the versions that were tested.")
+    for added in (trying, drifting):
+        whose = "Colab's list of packages, as pip freeze prints it; from GitHub where none is given"
+        added.add_argument("--list", metavar="FILE", default="", help=whose)
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -162,6 +192,17 @@ def run(args: argparse.Namespace) -> None:
     print_results(here, minutes, copies[0].parent)
 
 
+def test(args: argparse.Namespace) -> int:
+    """Run the tests and the notebooks in two processes at once; their results are thrown away."""
+    options = "-rs -n 2 --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env".split()
+    options += "--nbval-cell-timeout 600 --ignore tests/colab_gpu.ipynb --ignore tests/browser".split()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as out:
+        env = {"OMP_NUM_THREADS": "1"} | os.environ
+        env |= {"RLHF_SCALE": "tiny", "RLHF_BUDGET": "0.1", "RLHF_OUT": out}
+        command = [sys.executable, "-m", "pytest", *options, "tests", "notebooks"]
+        return subprocess.run(command, cwd=course.ROOT, env=env).returncode
+
+
 def print_results(here: course.Course, minutes: float, copies: Path) -> None:
     """Print the table of what the notebooks saved.
 
@@ -197,7 +238,7 @@ def print_results(here: course.Course, minutes: float, copies: Path) -> None:
                 "Scale",
                 f"{here.scale}, on {here.device}" + (f", budget {here.budget:g}" if here.budget != 1 else ""),
             ),
-            ("Executed notebooks", f"{here.show_path(copies)}/"),
+            ("Executed notebooks", f"{here.show_path(copies)}{os.sep}"),
             ("Tuned model", result["model_path"]),
             ("Reward curve", result["curve_path"]),
         ]
@@ -245,10 +286,19 @@ def record(args: argparse.Namespace) -> None:
 
 
 def prefetch(args: argparse.Namespace) -> None:
-    """Fill an assets folder."""
-    from helpers import assets
+    """Fill a folder with models and reviews, or with packages."""
+    if args.packages:
+        from helpers import offline
 
-    assets.prefetch(args.folder)
+        offline.prefetch(args.folder, args.platform, args.python_version)
+    elif args.platform or args.python_version:
+        raise CourseError(
+            "--platform and --python-version are about packages: python -m helpers prefetch DIR --packages ..."
+        )
+    else:
+        from helpers import assets
+
+        assets.prefetch(args.folder)
 
 
 def store(args: argparse.Namespace) -> None:
@@ -263,14 +313,42 @@ def publish(args: argparse.Namespace) -> None:
     """Stamp where the course lives, or take it out again."""
     from helpers.maintain import publish
 
-    if not args.unpublish and not args.repository:
-        raise CourseError("Which repository? make publish REPO=owner/name")
-    place = publish.Place() if args.unpublish else publish.Place(args.repository, args.branch)
+    if args.unpublish:
+        place = publish.Place()
+    else:
+        repository = args.repository or publish.read_remote()
+        place = publish.Place(repository, args.branch, args.scale, args.engine)
+        print(f"repository {repository}" + ("" if args.repository else ", which git calls origin"))
+        chosen = [
+            f"{name} {value or 'as the course chooses'}"
+            for name, value in (("scale", place.scale), ("engine", place.engine))
+        ]
+        print(f"branch {place.branch}, {', '.join(chosen)}")
     changed = publish.publish(place)
     for path in changed:
         print(f"stamped {path.relative_to(course.ROOT)}")
     if not changed:
         print("everything was stamped so already")
+
+
+def test_colab(args: argparse.Namespace) -> int:
+    """Try the course on three sets of packages."""
+    from helpers.maintain import colab
+
+    unknown = [row for row in args.rows if row not in colab.PYTHONS]
+    if unknown:
+        raise CourseError(f"{unknown[0]!r:.60} is no set of packages: expected {', '.join(colab.PYTHONS)}")
+    table, well = colab.main(args.folder, Path(args.list) if args.list else None, args.rows or colab.PYTHONS)
+    print()
+    print_table(table)
+    return 0 if well else 1
+
+
+def drift(args: argparse.Namespace) -> None:
+    """Print what changed since the versions that were tested."""
+    from helpers.maintain import drift
+
+    print_table(drift.table(Path(args.list) if args.list else None))
 
 
 def print_table(rows: list[tuple[str, ...]]) -> None:

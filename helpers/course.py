@@ -166,8 +166,10 @@ def choose_scale() -> tuple[str, Path | None]:
 
 
 def on_colab() -> bool:
-    """Whether this is one of Google Colab's machines; the Setup cell, which comes before any import, asks the same."""
-    return "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ
+    """Whether this is one of Google Colab's machines. Kaggle's are none, though they are made from Colab's."""
+    return ("google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ) and (
+        "KAGGLE_KERNEL_RUN_TYPE" not in os.environ
+    )
 
 
 def has_gpu() -> bool:
@@ -210,8 +212,22 @@ def errors_about_results(out: Path) -> Iterator[None]:
 
 def results() -> Path:
     """Where results go: RLHF_OUT; on Colab the reader's Drive where it is mounted, since all else is lost with the session; out/."""
-    drive = DRIVE if on_colab() and DRIVE.is_dir() else None
-    return settings.read_out() or from_root(drive / "rlhf-course" if drive else "out")
+    return settings.read_out() or from_root(DRIVE / "rlhf-course" if on_colab() and drive_works() else "out")
+
+
+def drive_works() -> bool:
+    """Whether the reader's Drive is mounted and takes files. Where it is mounted and does not, a line on stderr says why."""
+    try:
+        with tempfile.TemporaryFile(dir=DRIVE):
+            return True
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        print(
+            f"Your Drive is mounted and cannot be written to ({error.strerror}): results go to out/, which ends with the session.",
+            file=sys.stderr,
+        )
+        return False
 
 
 def wait_without_spinning() -> None:

@@ -228,9 +228,18 @@ def refuse_in_the_way(folder: Path, names: Iterable[str | Path]) -> None:
 
 
 def set_aside(path: Path, word: str = "old") -> Path:
-    """Rename a file or folder to its `free_name`, and return that."""
+    """Rename a file or folder to its `free_name`, and return that.
+
+    Raises:
+        CourseError: it could not be renamed, as on Windows while a program has it open.
+    """
     aside = free_name(path, word)
-    os.rename(path, aside)
+    try:
+        os.rename(path, aside)
+    except OSError as error:
+        raise CourseError(
+            f"{path} could not be renamed to {aside.name}: {reason(error)}. It is as it was. Does another program hold it open?"
+        ) from error
     return aside
 
 

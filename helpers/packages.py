@@ -44,6 +44,11 @@ def name_of(requirement: str) -> str:
     return NAME.match(requirement)[0]
 
 
+def same_name(name: str) -> str:
+    """One spelling for all that pip takes for the same: "huggingface-hub" of "huggingface_hub", "pyyaml" of "PyYAML"."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def version_of(name: str) -> str | None:
     """The version of a package that is installed, else None. Reads its metadata, imports nothing."""
     try:
@@ -97,10 +102,11 @@ def add(wanted: Iterable[str]) -> bool:
         failed = {requirement: try_beside(before, [requirement]) for requirement in missing}
     invalidate_caches()  # so that this process finds what is new, without a restart
     print(difference(before, versions()))
-    for requirement, why in failed.items():
-        if why:
-            print(f"{requirement} was not added: {why}. What is here stays as it is.")
-    return not any(failed.values())
+    # pip may fail after it has added a package: at its summary, where a version is none to it
+    lacking = {one: why for one, why in failed.items() if why and not version_of(name_of(one))}
+    for requirement, why in lacking.items():
+        print(f"{requirement} was not added: {why}. What is here stays as it is.")
+    return not lacking
 
 
 def try_beside(before: dict[str, str], requirements: list[str]) -> str | None:
@@ -126,36 +132,62 @@ def install_beside(before: dict[str, str], requirements: Iterable[str], *options
         pip("install", *options, "--constraint", str(as_they_are), *requirements)
 
 
-def difference(before: dict[str, str], after: dict[str, str]) -> str:
-    """What an installation did, in one line: "2 packages added (nbval 0.11.0, coverage 7.17.5), none replaced." """
+def compare(before: dict[str, str], after: dict[str, str]) -> tuple[list[str], list[str]]:
+    """What an installation added, such as ["nbval 0.11.0"], and what it replaced, such as ["numpy 2.1.3 (now 2.5.5)"]."""
     added = [f"{name} {version}" for name, version in after.items() if name not in before]
     replaced = [
         f"{name} {version} (now {after.get(name, 'gone')})"
         for name, version in before.items()
         if after.get(name) != version
     ]
+    return added, replaced
+
+
+def difference(before: dict[str, str], after: dict[str, str]) -> str:
+    """What an installation did, in one line: "2 packages added (nbval 0.11.0, coverage 7.17.5), none replaced." """
+    added, replaced = compare(before, after)
     names = f" ({', '.join(added)})" if 0 < len(added) <= 12 else ""
     return f"{len(added)} packages added{names}, {', '.join(replaced) or 'none'} replaced."
 
 
-def versions() -> dict[str, str]:
-    """Every installed package and its version, as pip sees them now."""
-    return {entry["name"]: entry["version"] for entry in json.loads(pip("list", "--format=json"))}
+def why_unusable(package: str, error: Exception) -> str:
+    """Why an optional package is of no use here, in one line; `error` is what its use raised."""
+    version = version_of(package)
+    if not version:
+        return f'{package} is not installed. packages.add(["{package}"]) in a new cell adds it and replaces nothing.'
+    return f"{package} {version} is here and cannot be used: {reason(error)}."
 
 
-def pip(action: str, *arguments: str) -> str:
-    """What pip prints; errors as in `run`."""
-    return run(sys.executable, "-m", "pip", action, "--no-input", "--disable-pip-version-check", *arguments)
+def versions(python: str = sys.executable) -> dict[str, str]:
+    """Every package installed for a Python, this one by default, and its version, as pip sees them now."""
+    return {
+        entry["name"]: entry["version"] for entry in json.loads(pip("list", "--format=json", python=python))
+    }
 
 
-def run(*command: str, seconds: float = WORK, cwd: Path | None = None) -> str:
+def pip(action: str, *arguments: str, python: str = sys.executable) -> str:
+    """What the pip of a Python prints; errors as in `run`."""
+    return run(python, "-m", "pip", action, "--no-input", "--disable-pip-version-check", *arguments)
+
+
+def run(
+    *command: str, seconds: float = WORK, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> str:
     """What a command prints. It has no terminal to ask for anything, and when its time is up it ends with all it started.
+
+    Args:
+        env: variables beside those of this process.
 
     Raises:
         CalledProcessError, TimeoutExpired, OSError: it failed, took longer than `seconds`, or could not be started.
     """
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    settings = {"encoding": "utf-8", "errors": "replace", "cwd": cwd, "env": os.environ | UNASKED}
+    settings = {
+        "encoding": "utf-8",
+        "errors": "replace",
+        "cwd": cwd,
+        "env": os.environ | UNASKED | (env or {}),
+    }
     # a session of its own has no terminal, which git and ssh would otherwise open past a closed stdin
     with subprocess.Popen(command, **pipes, **settings, start_new_session=True) as process:
         try:
@@ -193,5 +225,5 @@ def reason(error: Exception) -> str:
     if wants:  # pip's own word for it is "ResolutionImpossible"
         return printable(f"{wants[1].strip()}, which is not what is here")[:200]
     lines = [printable(line.strip()) for line in error.stderr.split("\n")]
-    telling = [line for mark in ("fatal:", "ERROR:") for line in lines if line.startswith(mark)]
-    return telling[0][:200] if telling else "pip failed"
+    telling = [line for mark in ("fatal:", "ERROR:", "× ") for line in lines if line.startswith(mark)]
+    return telling[0].removeprefix("× ").rstrip(":")[:200] if telling else "pip failed"

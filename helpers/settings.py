@@ -17,6 +17,19 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("RLHF_SCALE", "RLHF_ENGINE", "RLHF_ASSETS", "RLHF_BUDGET", "RLHF_OUT")
 
 
+_defaults: dict[str, str] = {}  # what set_defaults has put into the environment
+
+
+def set_defaults(scale: str, engine: str) -> None:
+    """Set RLHF_SCALE and RLHF_ENGINE for this session to what a notebook's Setup cell says, where the environment says nothing.
+
+    Run again with other values it changes what it set itself. An empty value lets the course choose.
+    """
+    for name, value in (("RLHF_SCALE", scale), ("RLHF_ENGINE", engine)):
+        if os.environ.get(name, "") in ("", _defaults.get(name)):
+            os.environ[name] = _defaults[name] = value
+
+
 def read(name: str) -> str | None:
     """A setting as it was given; None where it is not set, or empty."""
     return os.environ.get(name) or None

@@ -475,7 +475,9 @@ def by_round(history: History) -> list[list[dict]]:
 
 def standard_error(row: dict, name: str) -> float:
     """The standard error of a round's mean; 0 where the round, of an older version, does not say how many samples it has."""
-    return row[f"{name}_std"] / math.sqrt(row["samples"]) if "samples" in row and f"{name}_std" in row else 0.0
+    return (
+        row[f"{name}_std"] / math.sqrt(row["samples"]) if "samples" in row and f"{name}_std" in row else 0.0
+    )
 
 
 def error_of_mean(rows: list[dict], name: str) -> float:

@@ -2,15 +2,25 @@
 
 import hashlib
 import json
+import os
 import re
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 # real reviews and small models under the real names, where there are any
 SHARED_ASSETS = ROOT.parent / "shared" / "assets"
 TRLX_COMMAND = "`make trlx` installs it"
+
+
+def fork() -> int:
+    """os.fork; on Windows, which has none, the test is skipped."""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system cannot fork")
+    return os.fork()
 
 
 def hub_repositories(imdb):

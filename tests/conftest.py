@@ -12,6 +12,9 @@ from common import ROOT, TRLX_COMMAND, StandInHub
 
 from helpers.real_trlx import install
 
+# Windows has no make, and other places and signals for programs.
+collect_ignore = ["test_makefile.py", "test_packages.py"] if os.name == "nt" else []
+
 
 def pytest_collection_modifyitems(items):
     """The slowest files first: of two processes the other does the rest meanwhile."""

@@ -7,13 +7,13 @@ has grown to so many bytes, which also stops what libraries write outside Python
 import errno
 import json
 import os
-import resource
 import signal
 import threading
 from functools import partial
 from pathlib import Path
 
 import pytest
+from common import fork
 
 from helpers import files
 from helpers.errors import CourseError
@@ -47,7 +47,7 @@ def saved(text: str) -> dict[str, str]:
 
 def in_child(work) -> int:
     """Run `work()` in a fork of this process; returns how it ended, as waitpid has it."""
-    child = os.fork()
+    child = fork()
     if not child:
         try:
             work()
@@ -299,6 +299,8 @@ def test_a_kill_in_the_middle_of_a_file(tmp_path, size):
     files.write_folder(folder, writer("a"))
 
     def work():
+        import resource
+
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
@@ -366,7 +368,7 @@ def test_two_that_save_to_one_folder_at_once(tmp_path):
         for _ in range(10):
             files.write_folder(folder, writer(name))
 
-    child = os.fork()
+    child = fork()
     if not child:
         try:
             many("c")
@@ -387,7 +389,7 @@ def test_two_notebooks_that_save_results_at_once_lose_none(tmp_path):
     here = Course("tiny", "cpu", "", out=tmp_path)
     children = []
     for first in (0, 100):
-        child = os.fork()
+        child = fork()
         if not child:
             for number in range(first, first + 50):
                 here.save_result(**{f"n{number}": number})

@@ -18,12 +18,15 @@ import uuid
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from helpers.feedback import ratings as preferences
 from helpers.feedback.pairs import Pair
 from helpers.feedback.ratings import CHOICES, Rating, Ratings, now
 from helpers.widgets import labeller
 from helpers.widgets.labeller import PreferenceLabeller
 
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = 1000
 RATERS = ("Ann", "Ben")

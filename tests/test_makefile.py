@@ -25,12 +25,14 @@ PYTHON = f"""\
 #!/bin/sh
 case "$1 $2" in
   ".ci/quietly.py "*) exec {shlex.quote(sys.executable)} "$@";;
+  ".ci/cpu_torch.py "*) [ ! -e cpu ] || echo --extra-index-url=there;;
   "-m venv") [ -f "$3/.made-by-make" ] && echo "venv $3, marked" >> calls || echo "venv $3" >> calls
              [ ! -e fail ] || exit 1
              mkdir -p "$3/bin" && cp "$0" "$3/bin/python";;
   "-m pip") [ ! -e read ] || read answer || echo "nobody to ask"
             [ ! -e sleep ] || {{ echo Collecting torch of a long name and a longer one; sleep 1000; }}
             echo "pip${{PIP_TARGET:+ into $PIP_TARGET}}" >> calls
+            for word; do case "$word" in --no-index | --find-links=* | --extra-index-url=*) printf '<%s>' "$word";; esac; done >> offline
             for line in $(seq 1 50); do echo "pip says $line"; done
             [ ! -e pip-fails ] || {{ printf 'no such package \\033[31m\\n' >&2; exit 3; }};;
   "-m helpers") for word; do printf '<%s>' "$word" >> calls; done; echo >> calls;;
@@ -50,6 +52,7 @@ def folder(tmp_path):
         "tests/requirements.txt",
         "tests/widgets/requirements.txt",
         "requirements.txt",
+        "requirements-lab.txt",
         "constraints.txt",
         ".ci/quietly.py",
     ):
@@ -86,7 +89,19 @@ def make(folder):
 
 def nobodys() -> dict[str, str]:
     """The environment, without what concerns make."""
-    unasked = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON", "REPO", "BRANCH", "LAB_ARGS")
+    unasked = (
+        "MAKEFLAGS",
+        "MAKELEVEL",
+        "MFLAGS",
+        "PYTHON",
+        "REPO",
+        "BRANCH",
+        "SCALE",
+        "ENGINE",
+        "COLAB",
+        "FROM",
+        "LAB_ARGS",
+    )
     return {name: value for name, value in os.environ.items() if name not in unasked}
 
 
@@ -134,12 +149,17 @@ HOSTILE = [
 ]
 
 
+PUBLISH = "<-m><helpers><publish>"
+
+
 @pytest.mark.parametrize("value", HOSTILE)
 def test_a_value_reaches_publish_as_one_argument_and_runs_nothing(folder, published, value):
     before = set(folder.iterdir())
     for given, expected in [
-        ((f"REPO={value}",), f"<-m><helpers><publish><--branch=main><--><{value}>"),
-        (("REPO=o/n", f"BRANCH={value}"), f"<-m><helpers><publish><--branch={value}><--><o/n>"),
+        ((f"REPO={value}",), f"{PUBLISH}<--branch=main><--scale=><--engine=><--><{value}>"),
+        ((f"BRANCH={value}",), f"{PUBLISH}<--branch={value}><--scale=><--engine=><--><>"),
+        ((f"SCALE={value}",), f"{PUBLISH}<--branch=main><--scale={value}><--engine=><--><>"),
+        ((f"ENGINE={value}",), f"{PUBLISH}<--branch=main><--scale=><--engine={value}><--><>"),
     ]:
         (folder / "calls").unlink(missing_ok=True)
         _, result = published(*given)
@@ -150,17 +170,36 @@ def test_a_value_reaches_publish_as_one_argument_and_runs_nothing(folder, publis
 
 @pytest.mark.parametrize("value", HOSTILE)
 def test_and_publish_refuses_it_in_words(capsys, value):
-    assert main(["publish", "--branch=main", "--", value]) == 2
-    assert "is not a GitHub repository: expected owner/name" in capsys.readouterr().err
+    for arguments, message in [
+        (["--", value], "is not a GitHub repository: expected owner/name"),
+        ([f"--branch={value}", "--", "o/n"], "is not a branch: expected letters"),
+        ([f"--scale={value}", "--", "o/n"], "is not a scale: expected tiny or full"),
+        ([f"--engine={value}", "--", "o/n"], "is not an engine: expected trlx or builtin"),
+    ]:
+        assert main(["publish", *arguments]) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_so_does_the_name_of_colabs_list(folder, make, value):
+    made(make)
+    for target, rest in [("drift", ""), ("test-colab", "<--><.venv-colab>")]:
+        (folder / "calls").unlink()
+        before = set(folder.iterdir()) | {folder / "calls", folder / ".venv-colab"}
+        result = make(target, f"COLAB={value}", COLAB="theirs")
+        assert result.returncode == 0, result.stderr
+        assert (folder / "calls").read_text() == f"<-m><helpers><{target}><--list={value}>{rest}\n"
+        assert set(folder.iterdir()) <= before
 
 
 def test_publish_takes_nothing_from_the_environment(published):
-    call, _ = published(REPO="someone/else", BRANCH="their-branch")
-    assert call == "<-m><helpers><publish><--branch=main><--><>"
-    call, _ = published("REPO=o/n", REPO="someone/else", BRANCH="their-branch")
-    assert call == "<-m><helpers><publish><--branch=main><--><o/n>"
-    call, _ = published("REPO=o/n", "BRANCH=stable", BRANCH="their-branch")
-    assert call == "<-m><helpers><publish><--branch=stable><--><o/n>"
+    theirs = {"REPO": "someone/else", "BRANCH": "their-branch", "SCALE": "full", "ENGINE": "trlx"}
+    call, _ = published(**theirs)
+    assert call == f"{PUBLISH}<--branch=main><--scale=><--engine=><--><>"
+    call, _ = published("REPO=o/n", **theirs)
+    assert call == f"{PUBLISH}<--branch=main><--scale=><--engine=><--><o/n>"
+    call, _ = published("REPO=o/n", "BRANCH=stable", "SCALE=tiny", "ENGINE=builtin", **theirs)
+    assert call == f"{PUBLISH}<--branch=stable><--scale=tiny><--engine=builtin><--><o/n>"
 
 
 def test_nor_does_any_other_target(folder, make):
@@ -180,6 +219,78 @@ def test_everything_is_installed_into_the_environment_and_nowhere_else(folder, m
     result = make("PYTHON=./python", "course", PIP_TARGET="elsewhere", PIP_PREFIX="elsewhere")
     assert result.returncode == 0, result.stderr
     assert "pip" in calls(folder) and not any("elsewhere" in call for call in calls(folder))
+
+
+# A folder in place of a network
+
+
+def stick(place):
+    """A folder as `python -m helpers prefetch DIR --packages` fills it, as far as make looks."""
+    (place / "packages").mkdir(parents=True)
+    (place / "packages" / "torch-2.13.0-py3-none-any.whl").touch()
+    return place
+
+
+def offline(folder):
+    """What pip was told about where packages come from, at each call."""
+    return (folder / "offline").read_text() if (folder / "offline").exists() else ""
+
+
+@pytest.mark.parametrize("target", ["course", "lab", "test"])
+def test_packages_come_from_a_folder_and_from_nowhere_else(folder, make, target):
+    place = stick(folder.parent / "a stick")
+    result = make("PYTHON=./python", target, f"FROM={place}")
+    assert result.returncode == 0, result.stderr
+    times = 2 if target == "lab" else 1
+    assert offline(folder) == f"<--no-index><--find-links={place}/packages>" * times
+
+
+def test_without_a_folder_nothing_is_different(folder, make):
+    made(make)
+    assert (
+        make("lab", FROM=str(stick(folder.parent / "theirs"))).returncode == 0
+    )  # the environment's does not count
+    assert "pip" in calls(folder) and not offline(folder)
+
+
+def test_the_home_folder_is_meant_by_its_sign(folder, make, tmp_path):
+    stick(tmp_path / "home" / "s t i c k")
+    result = make("PYTHON=./python", "course", "FROM=~/s t i c k", HOME=str(tmp_path / "home"))
+    assert result.returncode == 0, result.stdout
+    assert offline(folder) == f"<--no-index><--find-links={tmp_path}/home/s t i c k/packages>"
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_folder_of_any_name_is_one_argument_and_runs_nothing(folder, make, value):
+    stick(folder / value)
+    before = set(folder.iterdir())
+    result = make("PYTHON=./python", "course", f"FROM={value}")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert offline(folder) == f"<--no-index><--find-links={value}/packages>"
+    assert set(folder.iterdir()) - before == {folder / name for name in ("calls", "offline", ".venv")}
+
+
+@pytest.mark.parametrize("value", [*HOSTILE, "~", "~/nowhere", "~root", "empty", "models"])
+@pytest.mark.parametrize("name, target", ENVIRONMENTS.items())
+def test_a_folder_without_packages_is_refused_before_anything_is_made(
+    folder, make, tmp_path, name, target, value
+):
+    (folder / "empty" / "packages").mkdir(parents=True)
+    (folder / "models" / "gpt2").mkdir(parents=True)
+    before = all_there(folder)
+    result = make("PYTHON=./python", target, f"FROM={value}", HOME=str(tmp_path))
+    assert result.returncode != 0
+    (said,) = result.stdout.splitlines()
+    assert said.startswith("FROM=") and said.endswith(
+        "`python -m helpers prefetch DIR --packages` fills a folder DIR."
+    )
+    assert all_there(folder) == before
+
+
+def test_torch_may_come_from_an_index_of_its_own(folder, make):
+    (folder / "cpu").touch()
+    assert made(make).returncode == 0
+    assert offline(folder) == "<--extra-index-url=there>"
 
 
 # Environments
@@ -293,6 +404,27 @@ def test_what_make_did_not_make_stays_and_make_says_what_to_do(folder, make, nam
     assert f"venv {name}, marked" in calls(folder)
 
 
+@pytest.mark.parametrize("readers", READERS)
+def test_nor_does_test_colab_touch_what_make_did_not_make(folder, make, readers):
+    made(make)
+    (folder / "calls").unlink()
+    readers(folder / ".venv-colab")
+    before = all_there(folder)
+    result = make("test-colab")
+    assert result.returncode != 0
+    assert ".venv-colab is here and make did not make it, so make leaves it alone" in result.stdout
+    assert all_there(folder) == before
+
+
+def test_each_test_colab_begins_with_an_empty_folder(folder, make):
+    made(make)
+    for _ in range(2):
+        assert make("test-colab").returncode == 0
+        assert calls(folder)[-1] == "<-m><helpers><test-colab><--list=><--><.venv-colab>"
+        assert [path.name for path in (folder / ".venv-colab").iterdir()] == [MARK]
+        (folder / ".venv-colab" / "oldest").mkdir()
+
+
 def test_an_empty_folder_is_no_loss(folder, make):
     (folder / ".venv").mkdir()
     assert made(make).returncode == 0
@@ -313,7 +445,7 @@ def test_a_link_to_a_whole_one_of_ours_is_used(folder, make):
 
 
 @pytest.mark.parametrize("readers", READERS)
-@pytest.mark.parametrize("name", ENVIRONMENTS)
+@pytest.mark.parametrize("name", [*ENVIRONMENTS, ".venv-colab"])
 def test_clean_leaves_what_make_did_not_make(folder, make, name, readers):
     readers(folder / name)
     before = all_there(folder)
@@ -326,13 +458,14 @@ def test_clean_deletes_what_make_made_and_caches(folder, make):
     made(make)
     made(make, "test-widgets")
     made(make, "test-browser")
+    made(make, "test-colab")
     caches = [".pytest_cache/v", ".ruff_cache/0", "helpers/__pycache__", "tests/browser/__pycache__"]
     readers = ["mine/.venv/__pycache__", ".git/__pycache__", "out/tiny/tuned", "notebooks/.ipynb_checkpoints"]
     for name in (*caches, *readers):
         (folder / name).mkdir(parents=True)
     result = make("clean")
     assert result.returncode == 0 and not result.stdout
-    assert not any((folder / name).exists() for name in (*ENVIRONMENTS, *caches))
+    assert not any((folder / name).exists() for name in (*ENVIRONMENTS, ".venv-colab", *caches))
     assert not (folder / ".pytest_cache").exists()
     assert all((folder / name).exists() for name in readers)
 

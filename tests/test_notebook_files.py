@@ -66,7 +66,7 @@ def test_links_lead_somewhere(notebook):
 def test_metadata(notebook):
     metadata = dict(notebook.metadata)
     assert metadata.pop("course")["scale"] == "tiny"
-    assert metadata == stored_outputs.METADATA
+    assert metadata == publish.metadata()
     assert not any(key in cell.metadata for cell in notebook.cells for key in ("execution", "ExecuteTime"))
 
 

@@ -1,15 +1,12 @@
 """Running notebooks and storing their outputs, on small notebooks."""
 
 import contextlib
-import fcntl
 import os
-import pty
 import re
 import signal
 import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
 from types import SimpleNamespace
@@ -22,7 +19,7 @@ from common import ROOT
 from helpers import course, notebooks, terminal
 from helpers.course import GIB
 from helpers.errors import CourseError
-from helpers.maintain import stored_outputs
+from helpers.maintain import publish, stored_outputs
 
 
 def run_cells(make_notebook, folder, *sources, name="01_small.ipynb", **env):
@@ -235,6 +232,7 @@ def test_progress_remembers_the_last_line(capsys):
 @contextlib.contextmanager
 def on_a_terminal(monkeypatch):
     """Inside, stderr is a terminal; gives a list, in which what was drawn on it is afterwards, in pieces."""
+    pty, fcntl, termios = map(pytest.importorskip, ("pty", "fcntl", "termios"))  # Windows has none
     master, screen = pty.openpty()
     fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     drawn = []
@@ -549,7 +547,7 @@ def test_stored_metadata(make_notebook, in_course):
     stored_outputs.store_outputs(folder=path.parent)
     stored = nbformat.read(path, as_version=4)
     assert stored.metadata.pop("course") == {"code_sha256": stored_outputs.code_hash(stored), "scale": "tiny"}
-    assert stored.metadata == stored_outputs.METADATA
+    assert stored.metadata == publish.metadata()
     assert all("execution" not in cell.metadata for cell in stored.cells)
     assert [cell.id for cell in stored.cells] == [cell.id for cell in notebook.cells]
 

@@ -16,12 +16,14 @@ from collections import Counter
 from pathlib import Path
 
 import filelock
+import pytest
 from test_kills import PAIRS, RATERS, click, kill_at_change, look_at, rating_by, run_script
 
 from helpers.feedback.ratings import Ratings
 from helpers.widgets import labeller
 from helpers.widgets.labeller import PreferenceLabeller
 
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 CLICKS = 10_000
 PER_FILE = 500  # clicks, of both raters; no rater comes to the end of the pairs
 AHEAD = 20  # clicks; what one click tells is a line or two

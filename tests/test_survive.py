@@ -138,3 +138,16 @@ def test_on_colab_results_go_to_drive_where_it_is_mounted(tmp_path, monkeypatch,
     assert course.results() == (tmp_path / "MyDrive/rlhf-course" if mounted else course.ROOT / "out")
     monkeypatch.setenv("RLHF_OUT", str(tmp_path / "elsewhere"))
     assert course.results() == tmp_path / "elsewhere"
+
+
+def test_a_drive_that_is_there_and_takes_nothing_is_one_line(tmp_path, monkeypatch, capsys):
+    """As one whose connection is gone; here a file stands in its place. The course goes on without it."""
+    (tmp_path / "MyDrive").write_text("")
+    monkeypatch.setattr(course, "DRIVE", tmp_path / "MyDrive")
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    monkeypatch.delenv("RLHF_OUT")
+    assert course.results() == course.ROOT / "out"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "Your Drive is mounted and cannot be written to (Not a directory): results go to out/, which ends with the session."
+    )

@@ -4,7 +4,6 @@ import contextlib
 import importlib.metadata
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -134,7 +133,7 @@ def test_no_login_is_asked_for_on_a_terminal(tmp_path, stub_git):
     """In a process that has a terminal as its own, as a reader's has, on which nobody answers."""
     stub_git(ASKS)
     script = "from helpers.real_trlx import install\ninstall.installed = lambda: None\ninstall.install()\n"
-    child, terminal = pty.fork()
+    child, terminal = pytest.importorskip("pty", reason="Windows has none").fork()
     if not child:
         os.chdir(ROOT)
         environment = os.environ | {"GIT_ASKPASS": "/bin/cat", "SSH_ASKPASS": "/bin/cat"}
@@ -189,7 +188,7 @@ def test_a_pip_that_takes_too_long(monkeypatch, capsys, stub_git):
     monkeypatch.setattr(packages, "WORK", 60)
     asked = []
 
-    def slow(action, *arguments):
+    def slow(action, *arguments, **settings):
         asked.append(action)
         packages.run("sh", "-c", "sleep 600", seconds=0.1)
 

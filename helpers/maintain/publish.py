@@ -1,52 +1,79 @@
 """Where the course lives on GitHub, stamped everywhere from one place: `[tool.course]` in pyproject.toml.
 
-A stamp is the Colab badge at the top of each notebook and in README.md, and two constants in each notebook's Setup cell.
-Before the course is published each of them says so in words, and links nowhere.
+A stamp is the buttons at the top of each notebook and in README.md, and four constants in each notebook's Setup cell: repository and
+branch, and a scale and an engine for a whole class. Before the course is published each says so in words, and links nowhere.
 """
 
+import copy
 import json
 import re
+import subprocess
 import tomllib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from helpers.course import ROOT
 from helpers.errors import CourseError
 from helpers.files import write_text
 from helpers.notebooks import COURSE_NOTEBOOK
+from helpers.terminal import printable
 
-BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
-UNPUBLISHED = "Colab: this copy of the course has not been published yet; `make publish REPO=owner/name` adds the button."
-README_START, README_END = "<!-- colab badge -->", "<!-- end of colab badge -->"
+UNPUBLISHED = "Colab, Kaggle, Binder, Codespaces: this copy of the course has not been published yet; `make publish` adds the buttons."
+COLAB = (
+    "On Colab: changes are lost with the session, so choose *File > Save a copy in Drive* first; mount Drive in the *Files* pane "
+    "before you run anything, and results are kept there."
+)
+README_START, README_END = "<!-- badges -->", "<!-- end of badges -->"
+
+# What Colab reads: a T4 is asked for, the table of contents is shown. Versions are left out: they would change in every run.
+METADATA = {
+    "accelerator": "GPU",
+    "colab": {"gpuType": "T4", "provenance": [], "toc_visible": True},
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 
 SETUP = """\
-# Setup: on Colab, fetch the course and install what is missing; elsewhere, only find the course
+# Setup: find the course; on Colab and Kaggle, which open one notebook alone, fetch it and install what is missing
 import os
 import sys
 from pathlib import Path
 
-REPOSITORY = ""
-BRANCH = ""
-if ("google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ) and not Path("../helpers").exists():
-    assert REPOSITORY, "This copy of the course is not published yet, so Colab cannot fetch it."
-    if not Path("course").exists():
-        !git clone --quiet --depth 1 --branch {BRANCH} https://github.com/{REPOSITORY} course
-    os.chdir("course/notebooks")
-    !cd .. && {sys.executable} -m helpers install
+REPOSITORY, BRANCH = "", ""
+SCALE = ""  # @param ["", "tiny", "full"]
+ENGINE = ""  # @param ["", "trlx", "builtin"]
+hosted = "google.colab" in sys.modules or {"COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"} & set(os.environ)
 folders = [Path.cwd(), *Path.cwd().parents]
 course_folder = next((folder for folder in folders if (folder / "helpers/course.py").exists()), None)
+if hosted and not course_folder:
+    assert REPOSITORY, "This copy of the course is not published yet, so it cannot be fetched."
+    os.environ["GIT_TERMINAL_PROMPT"] = "0"  # where the repository is gone, git would ask for a name and wait
+    !test -e course/helpers || git clone -q --depth 1 -b {BRANCH} https://github.com/{REPOSITORY} course
+    assert Path("course/helpers").exists(), (
+        f"Nothing came from github.com/{REPOSITORY}, see above. On Kaggle, turn Internet on in Settings (it wants your phone number)."
+    )
+    os.chdir("course/notebooks")
+    !cd .. && {sys.executable} -m helpers install
+    course_folder = Path.cwd().parent
 assert course_folder, "Above this notebook is no helpers folder: download the whole course, not one file."
-sys.path.insert(0, str(course_folder))"""
+sys.path.insert(0, str(course_folder))
+from helpers import settings
 
-STAMPED = re.compile(r'^(REPOSITORY|BRANCH) = ".*"$', re.MULTILINE)
+settings.set_defaults(scale=SCALE, engine=ENGINE)"""
+
+PLACE = re.compile(r'^REPOSITORY, BRANCH = ".*", ".*"$', re.MULTILINE)
+FIELD = re.compile(r'^(SCALE|ENGINE) = ".*"(  # @param .*)$', re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Place:
-    """A repository on GitHub ("owner/name"; empty before publishing) and the branch readers get."""
+    """A repository on GitHub ("owner/name"; empty before publishing), the branch readers get, and what is fixed for all of them."""
 
     repository: str = ""
     branch: str = "main"
+    scale: str = ""  # "tiny" or "full"; empty: the course chooses
+    engine: str = ""  # "trlx" or "builtin"; empty: the course chooses
 
     def __post_init__(self):
         if self.repository and not re.fullmatch(
@@ -60,6 +87,10 @@ class Place:
             raise CourseError(
                 f"{self.branch!r} is not a branch: expected letters, digits and . _ / -, such as main"
             )
+        if self.scale not in ("", "tiny", "full"):
+            raise CourseError(f"{self.scale!r} is not a scale: expected tiny or full, or nothing")
+        if self.engine not in ("", "trlx", "builtin"):
+            raise CourseError(f"{self.engine!r} is not an engine: expected trlx or builtin, or nothing")
 
 
 def read_place(root: Path = ROOT) -> Place:
@@ -67,25 +98,101 @@ def read_place(root: Path = ROOT) -> Place:
     return Place(**tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["course"])
 
 
-def badge_line(notebook: str, place: Place | None = None) -> str:
-    """The first line of a notebook, such as "notebooks/01_install.ipynb": its Colab badge, or a sentence before publishing."""
-    place = place or read_place()
+def read_remote(root: Path = ROOT) -> str:
+    """The GitHub repository, "owner/name", that git's remote origin names.
+
+    Raises:
+        CourseError: git is missing, the folder is no repository of its own, it has no origin, or origin is elsewhere.
+    """
+    name_it = "Name the repository: make publish REPO=owner/name"
+    try:
+        top = git(root, "rev-parse", "--show-toplevel")
+        if top.returncode or Path(top.stdout.strip()).resolve() != root.resolve():
+            raise CourseError(f"The course's folder is no git repository of its own. {name_it}")
+        origin = git(root, "remote", "get-url", "origin")
+    except FileNotFoundError as error:
+        raise CourseError(
+            f"git, which knows where the course comes from, is not installed. {name_it}"
+        ) from error
+    if origin.returncode:
+        raise CourseError(f"git knows no remote called origin. {name_it}")
+    address = re.sub(r"//[^/]*@", "//", origin.stdout.strip())  # a password may stand before the @
+    github = r"(?:(?:https?|ssh|git)://(?:www\.)?github\.com(?::\d+)?/|(?:[^/@:]+@)?github\.com:/?)([^/]+/[^/]+?)(?:\.git)?/?"
+    found = re.fullmatch(github, address, re.IGNORECASE)
+    if not found:
+        raise CourseError(
+            f"git's remote origin is {printable(address)}, which is not on github.com, where all the buttons look. {name_it}"
+        )
+    return found[1]
+
+
+def git(root: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """What git says about the folder."""
+    return subprocess.run(
+        ["git", *arguments], cwd=root, capture_output=True, encoding="utf-8", errors="replace"
+    )
+
+
+def buttons(notebook: str, place: Place) -> str:
+    """The buttons that open a notebook, such as "notebooks/01_install.ipynb", or a sentence before publishing."""
     if not place.repository:
         return UNPUBLISHED
-    address = f"https://colab.research.google.com/github/{place.repository}/blob/{place.branch}/{notebook}"
-    return f"[![Open In Colab]({BADGE})]({address})"
+    file = f"{place.repository}/blob/{place.branch}/{notebook}"
+    binder = f"{place.repository}/{quote(place.branch, safe='')}?urlpath=lab/tree/{notebook}"
+    return " ".join(
+        f"[![{words}]({picture})]({address})"
+        for words, picture, address in [
+            (
+                "Open In Colab",
+                "https://colab.research.google.com/assets/colab-badge.svg",
+                f"https://colab.research.google.com/github/{file}",
+            ),
+            (
+                "Open in Kaggle",
+                "https://kaggle.com/static/images/open-in-kaggle.svg",
+                f"https://kaggle.com/kernels/welcome?src=https://github.com/{file}",
+            ),
+            (
+                "Open in Binder",
+                "https://mybinder.org/badge_logo.svg",
+                f"https://mybinder.org/v2/gh/{binder}",
+            ),
+            (
+                "Open in GitHub Codespaces",
+                "https://github.com/codespaces/badge.svg",
+                f"https://codespaces.new/{place.repository}/tree/{place.branch}",
+            ),
+        ]
+    )
+
+
+def badge_line(notebook: str, place: Place | None = None) -> str:
+    """The first line of a notebook, such as "notebooks/01_install.ipynb": its buttons, and under them how to keep work on Colab."""
+    place = place or read_place()
+    line = buttons(notebook, place)
+    return f"{line}<br>{COLAB}" if place.repository else line
 
 
 def setup_cell(place: Place | None = None) -> str:
     """The source of the Setup cell, the first code cell of every notebook."""
     place = place or read_place()
-    values = {"REPOSITORY": place.repository, "BRANCH": place.branch if place.repository else ""}
-    return STAMPED.sub(lambda line: f'{line[1]} = "{values[line[1]]}"', SETUP)
+    branch = place.branch if place.repository else ""
+    values = {"SCALE": place.scale, "ENGINE": place.engine}
+    source = PLACE.sub(f'REPOSITORY, BRANCH = "{place.repository}", "{branch}"', SETUP)
+    return FIELD.sub(lambda line: f'{line[1]} = "{values[line[1]]}"{line[2]}', source)
 
 
 def without_stamp(source: str) -> str:
     """A code cell's source with the stamped values blanked, so that publishing does not make outputs look stale."""
-    return STAMPED.sub(r'\1 = ""', source)
+    return FIELD.sub(r'\1 = ""\2', PLACE.sub('REPOSITORY, BRANCH = "", ""', source))
+
+
+def metadata(place: Place | None = None) -> dict:
+    """A notebook's metadata. Where the scale is tiny for all, Colab is asked for no GPU: others need it more."""
+    place, wanted = place or read_place(), copy.deepcopy(METADATA)
+    if place.scale == "tiny":
+        del wanted["accelerator"], wanted["colab"]["gpuType"]
+    return wanted
 
 
 def publish(place: Place, root: Path = ROOT) -> list[Path]:
@@ -98,7 +205,7 @@ def publish(place: Place, root: Path = ROOT) -> list[Path]:
         The files that changed.
 
     Raises:
-        CourseError: a notebook without a badge line or Setup cell, a README without the badge's markers, or a file that
+        CourseError: a notebook without a badge line or Setup cell, a README without the badges' markers, or a file that
             cannot be read or written.
     """
     notebooks = [path for path in root.glob("notebooks/*.ipynb") if COURSE_NOTEBOOK.fullmatch(path.name)]
@@ -183,8 +290,8 @@ def stamp(name: str, text: str, place: Place) -> str:
 
 def stamp_pyproject(text: str, place: Place) -> str:
     """The text of pyproject.toml with the place in its [tool.course]."""
-    table = f'[tool.course]\nrepository = "{place.repository}"\nbranch = "{place.branch}"\n'
-    text, found = re.subn(r'\[tool\.course\]\nrepository = ".*"\nbranch = ".*"\n', table, text)
+    table = "[tool.course]\n" + "".join(f'{name} = "{value}"\n' for name, value in asdict(place).items())
+    text, found = re.subn(re.sub('".*?"', '".*"', re.escape(table)), lambda _: table, text)
     if found != 1:
         raise CourseError(
             f"pyproject.toml: expected one table like this, with nothing between its lines:\n{table}"
@@ -193,21 +300,23 @@ def stamp_pyproject(text: str, place: Place) -> str:
 
 
 def stamp_readme(text: str, place: Place) -> str:
-    """README.md's text with the first notebook's badge between the markers."""
-    block = f"{README_START}\n{badge_line('notebooks/01_install.ipynb', place)}\n{README_END}"
+    """README.md's text with the first notebook's buttons between the markers."""
+    block = f"{README_START}\n{buttons('notebooks/01_install.ipynb', place)}\n{README_END}"
     text, found = re.subn(re.escape(README_START) + r"\n.*\n" + re.escape(README_END), block, text)
     if found != 1:
-        raise CourseError(f"README.md: expected one place for the badge, these three lines:\n{block}")
+        raise CourseError(f"README.md: expected one place for the buttons, these three lines:\n{block}")
     return text
 
 
 def stamp_notebook(text: str, name: str, place: Place) -> str:
-    """A notebook's text with its badge line and the Setup cell's constants stamped, and not a byte else changed."""
+    """A notebook's text with its badge line, the Setup cell's constants and Colab's GPU stamped, and not a byte else changed."""
     notebook, cells = read_cells(text, name)
     first = cells[0]
     badge, *rest = lines_of(first) or [""]
     if not badge.startswith(("[![Open In Colab]", UNPUBLISHED)):
-        raise CourseError(f"{name}: the first line should be the Colab badge or this sentence: {UNPUBLISHED}")
+        raise CourseError(
+            f"{name}: the first line should be the Colab button or this sentence: {UNPUBLISHED}"
+        )
     first["source"] = [badge_line(name, place) + "\n" * badge.endswith("\n"), *rest]
 
     setup = next((cell for cell in cells if cell["cell_type"] == "code"), {"source": []})
@@ -216,7 +325,22 @@ def stamp_notebook(text: str, name: str, place: Place) -> str:
             f"{name}: the first code cell should be the Setup cell that helpers.maintain.publish.setup_cell() returns"
         )
     setup["source"] = setup_cell(place).splitlines(keepends=True)
+    stamp_gpu(notebook.get("metadata", {}), place.scale != "tiny" or name.startswith("tests/"))
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def stamp_gpu(of_notebook: dict, gpu: bool) -> None:
+    """Have a notebook's metadata ask Colab for a GPU, or for none; another kind than the course's own stays as it is."""
+    colab = of_notebook.get("colab")
+    if not isinstance(colab, dict):
+        return
+    for table, name, value in ((of_notebook, "accelerator", "GPU"), (colab, "gpuType", "T4")):
+        if gpu and name not in table:
+            in_order = sorted([*table.items(), (name, value)])  # as nbformat writes them
+            table.clear()
+            table.update(in_order)
+        elif not gpu and table.get(name) == value:
+            del table[name]
 
 
 def read_cells(text: str, name: str) -> tuple[dict, list[dict]]:

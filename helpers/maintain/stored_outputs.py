@@ -14,17 +14,9 @@ from nbformat import NotebookNode
 from helpers.course import ROOT
 from helpers.errors import CourseError
 from helpers.files import write_text
-from helpers.maintain.publish import without_stamp
+from helpers.maintain.publish import metadata, without_stamp
 from helpers.notebooks import NOTEBOOKS, code_cells, execute, numbered, parse, read, read_bytes
 from helpers.terminal import printable
-
-# What Colab reads: a T4 is asked for, the table of contents is shown. Versions are left out: they would change in every run.
-METADATA = {
-    "accelerator": "GPU",
-    "colab": {"gpuType": "T4", "provenance": [], "toc_visible": True},
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
-}
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 CURSOR = re.compile(
@@ -76,7 +68,7 @@ def store(path: Path) -> None:
             "Print them with here.show_path(...)."
         )
     notebook.metadata = nbformat.from_dict(
-        METADATA | {"course": {"code_sha256": code_hash(notebook), "scale": "tiny"}}
+        metadata() | {"course": {"code_sha256": code_hash(notebook), "scale": "tiny"}}
     )
     if not path.exists() or read_bytes(path) != content:
         raise CourseError(
@@ -106,7 +98,7 @@ def run_tagged(path: Path, tag: str, **names) -> dict:
 
 
 def code_hash(notebook: NotebookNode) -> str:
-    """SHA-256 of the code cells' sources. The stamped repository and branch do not count."""
+    """SHA-256 of the code cells' sources. What is stamped does not count."""
     sources = [without_stamp(cell.source) for cell in code_cells(notebook)]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
 

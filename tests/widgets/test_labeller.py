@@ -2,7 +2,6 @@
 
 import json
 import re
-import resource
 import time
 from dataclasses import replace
 
@@ -382,6 +381,7 @@ def test_a_full_disk_is_a_sentence_and_the_pair_stays(label, path):
     lab.left.click()
     before, shown = path.read_bytes(), lab.shown.value
     lab.reason.value = "a reason"
+    resource = pytest.importorskip("resource", reason="Windows has none")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 60, hard))
     try:

@@ -2,10 +2,8 @@
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
-import resource
 import shutil
 import stat
 import subprocess
@@ -280,6 +278,7 @@ def test_what_is_cut_off_is_on_the_disk_elsewhere_before(path, three, monkeypatc
 
 def test_where_nothing_can_be_kept_nothing_is_cut(path, three):
     path.write_bytes(damaged := path.read_bytes() + b'{"id": "abcdef')
+    resource = pytest.importorskip("resource", reason="Windows has none")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5, hard))
     try:
@@ -482,6 +481,7 @@ def test_a_folder_for_a_file(tmp_path):
 def test_a_full_disk_leaves_no_half_line(path, three, act, room):
     """A limit on the file's size stands in for a full disk: the first bytes of the line fit, the rest does not."""
     ratings, before = Ratings(path), path.read_bytes()
+    resource = pytest.importorskip("resource", reason="Windows has none")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, hard))
     try:
@@ -530,6 +530,7 @@ def test_a_drive_that_cannot_promise_to_keep_is_written_to(path, three, monkeypa
 
 def test_only_handles_that_may_write_are_synced(path, three, monkeypatch):
     """Windows refuses others, except for folders, which it cannot sync at all."""
+    fcntl = pytest.importorskip("fcntl", reason="Windows has none")
     fsync, modes = os.fsync, []
 
     def noted(handle):
@@ -568,6 +569,7 @@ def test_only_the_bytes_of_the_line_that_failed_are_taken_away(path, three, monk
 def test_a_half_line_that_could_not_be_taken_away_is_repaired_by_the_next(path, three, monkeypatch):
     ratings, before = Ratings(path), path.read_bytes()
     monkeypatch.setattr("helpers.feedback.ratings.take_away", lambda *arguments: None)
+    resource = pytest.importorskip("resource", reason="Windows has none")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, hard))
     try:
@@ -831,6 +833,7 @@ def test_export_is_whole_or_not_at_all(tmp_path):
     file = tmp_path / "pairs.jsonl"
     assert export_pairs([rating(1)], file) == 1
     before = file.read_bytes()
+    resource = pytest.importorskip("resource", reason="Windows has none")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
