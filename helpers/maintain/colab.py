@@ -218,16 +218,9 @@ def as_on_colab(folder: Path, repository: Path) -> dict[str, str]:
 def run_notebook(row: str, python: str, notebook: Path, env: dict[str, str]) -> Counter:
     """Run a notebook under nbval: how many of its cells passed, failed and were skipped. Those that failed are printed."""
     report, log = notebook.with_suffix(".xml"), notebook.with_suffix(".log")
-    options = [
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--nbval-lax",
-        "--nbval-current-env",
-        "--nbval-cell-timeout",
-        "3600",
-    ]
-    command = [python, "-m", "pytest", *options, "--junitxml", str(report), notebook.name]
+    # on a busy machine a kernel does not start in the minute that nbval gives it
+    options = "-q -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout 3600 --nbval-kernel-startup-timeout 600"
+    command = [python, "-m", "pytest", *options.split(), "--junitxml", str(report), notebook.name]
     step(f"{row}: {notebook.stem}", log, *command, cwd=notebook.parent, env=env)
     return count_cells(report)
 
