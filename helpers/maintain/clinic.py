@@ -61,7 +61,9 @@ CASES = {
     ),
     "constant reward": Case("every sample has the same reward", reward=lambda positive, sample: 1.0),
     "reward at the clip": Case("cliprange_reward", reward=lambda positive, sample: 100 * positive),
-    "rare reward": Case("hardly ever earned", reward=lambda positive, sample: float("masterpiece" in sample)),
+    "rare reward": Case(
+        "hardly ever earned", reward=lambda positive, sample: float("best" in sample and "never" in sample)
+    ),
     "length is rewarded": Case(
         "length pays", tokens(48), reward=lambda positive, sample: len(sample.split()) / 10
     ),
