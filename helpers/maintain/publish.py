@@ -53,9 +53,10 @@ if hosted and not course_folder:
     assert Path("course/helpers").exists(), (
         f"Nothing came from github.com/{REPOSITORY}, see above. On Kaggle, turn Internet on in Settings (it wants your phone number)."
     )
-    os.chdir("course/notebooks")
-    !cd .. && {sys.executable} -m helpers install
-    course_folder = Path.cwd().parent
+    os.chdir("course")
+    !{sys.executable} -m helpers install
+    course_folder = Path.cwd()
+    os.chdir("notebooks")
 assert course_folder, "Above this notebook is no helpers folder: download the whole course, not one file."
 sys.path.insert(0, str(course_folder))
 from helpers import settings
