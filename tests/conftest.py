@@ -18,7 +18,7 @@ collect_ignore = ["test_makefile.py", "test_packages.py"] if os.name == "nt" els
 
 def pytest_collection_modifyitems(items):
     """The slowest files first: of two processes the other does the rest meanwhile."""
-    slowest = ["test_full.py", "test_run.py"]
+    slowest = ["test_full.py", "test_processes.py", "test_run.py"]
     items.sort(key=lambda item: slowest.index(item.path.name) if item.path.name in slowest else len(slowest))
 
 

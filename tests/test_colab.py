@@ -14,7 +14,7 @@ from helpers import packages
 from helpers.__main__ import main
 from helpers.errors import CourseError
 from helpers.maintain import colab, drift
-from helpers.maintain.publish import BADGE, README_END, README_START, UNPUBLISHED
+from helpers.maintain.publish import README_END, README_START, UNPUBLISHED
 
 LISTED = """\
 # Do not modify this file directly; it is generated
@@ -69,8 +69,9 @@ def small_course(tmp_path, monkeypatch, make_notebook):
     install = 'import subprocess, sys\nsubprocess.run([sys.executable, "-m", "pip", "install", "-q", "probe==2.0", "other"])'
     texts = {
         "helpers/course.py": "",
+        "helpers/settings.py": "def set_defaults(**given): ...\n",
         "helpers/__main__.py": f"{install}\nprint('this is the install of a small course')\n",
-        "pyproject.toml": '[tool.course]\nrepository = ""\nbranch = "main"\n',
+        "pyproject.toml": '[tool.course]\nrepository = ""\nbranch = "main"\nscale = ""\nengine = ""\n',
         "README.md": f"{README_START}\n{UNPUBLISHED}\n{README_END}\n",
         "requirements.txt": "probe>=1.0,!=3.0\nnewest-is-tested>=1\nSetup_adds>=2  # a comment\n",
         "tests/requirements.txt": "",
@@ -197,7 +198,7 @@ def test_a_whole_row(small_course, wheels, tmp_path, monkeypatch, capfd):
         "replaced": "1",
     }
     fetched = tmp_path / "environments" / "oldest" / "content" / "course"
-    assert BADGE in (fetched / "README.md").read_text() and (fetched / ".git").is_dir()
+    assert "colab.research.google.com" in (fetched / "README.md").read_text() and (fetched / ".git").is_dir()
     assert UNPUBLISHED in (small_course / "README.md").read_text()
 
 

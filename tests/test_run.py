@@ -1,4 +1,4 @@
-"""The whole course, run as `make course` runs it, and what it must show."""
+"""The whole course, run as `make course` runs it but with a third of the training, and what it must show."""
 
 import json
 
@@ -20,9 +20,9 @@ def check_run(result, out):
 
 
 def test_tiny(cli, tmp_path):
-    result = cli("run")
+    result = cli("run", RLHF_BUDGET="0.3")
     numbers = check_run(result, tmp_path / "out" / "tiny")
     assert 0.3 <= numbers["reward_before"] <= 0.7
-    assert numbers["reward_after"] >= 0.9
+    assert numbers["reward_after"] >= numbers["reward_before"] + 0.2
     assert 0 <= numbers["kl"] <= 10
     assert numbers["distinct"] >= 0.8
