@@ -254,25 +254,26 @@ def judge_prompts(history: History) -> Iterator[Sign]:
 def judge_steps(history: History) -> Iterator[Sign]:
     """Whether the policy moves, and not too far at once.
 
-    approx_kl, the KL of a step's policy to the one that sampled, is 0.01 to 0.03 nats a token in the healthy run, 5 with steps that
-    destroy the model in the first round, and below 1e-6 with steps a thousandth as large.
+    approx_kl, the KL of a step's policy to the one that sampled, is 0.01 to 0.03 nats a token over a round of the healthy run, 5 with
+    steps that destroy the model in the first round, and below 1e-6 with steps a thousandth as large. Single steps tell little: one
+    token that became much likelier gives 1.7 in a healthy run of notebook 09.
     """
-    moved = [row["approx_kl"] for row in history.updates if "approx_kl" in row]
-    if not moved:
+    rounds = [part for part in by_round(history) if "approx_kl" in part[0]]
+    if not rounds:
         return
-    clipped = max(column_mean(part, "clipfrac") for part in by_round(history))
-    if clipped > 0.3 or max(moved) > 1:
+    clipped, moved = (max(column_mean(part, name) for part in rounds) for name in ("clipfrac", "approx_kl"))
+    if clipped > 0.3 or moved > 1:
         yield Sign(
             False,
-            f"in one round {clipped:.0%} of the tokens hit the clip range, and a step moved the policy by {max(moved):.2g} nats a token: "
+            f"in one round {clipped:.0%} of the tokens hit the clip range, and its steps moved the policy by {moved:.2g} nats a token: "
             "steps are too large",
             "Lower the learning rate to a third or a tenth",
             "06",
         )
-    elif max(moved) < 1e-4 and abs(history.rounds[-1]["kl"]) < 0.05:
+    elif moved < 1e-4 and abs(history.rounds[-1]["kl"]) < 0.05:
         yield Sign(
             False,
-            f"no step moved the policy by more than {max(moved):.1g} nats a token: steps are too small",
+            f"no round moved the policy by more than {moved:.1g} nats a token: steps are too small",
             "Raise the learning rate tenfold; is the reward the same for all samples of a prompt?",
             "06",
         )
@@ -415,14 +416,14 @@ def judge_ratio(history: History) -> Sign:
 def judge_variety(history: History) -> Sign:
     """Whether the outputs stay various, and the entropy, in nats a token, near what it was.
 
-    Of pairs of neighbouring words 53% are distinct before training, 41% after the healthy run, 19% where a word is rewarded. In the
-    healthy run 3 to 13% of the samples share an ending, and the entropy falls to 75%.
+    Of pairs of neighbouring words 53% are distinct before training, 41% after the healthy run, 19% where a word is rewarded. In
+    healthy runs up to 13% of the samples share an ending, in one of notebook 09's 38%; the entropy falls to 75%.
     """
     first, last, updates = history.rounds[0], history.rounds[-1], history.updates
     if last["distinct"] < 0.8:
         return repeats(f"only {last['distinct']:.0%} of the outputs are distinct")
     for place in ("ending", "opening"):
-        if last.get(place, 0.0) > max(0.3, 3 * first.get(place, 1.0)):
+        if last.get(place, 0.0) > max(0.5, 3 * first.get(place, 1.0)):
             return repeats(f"{last[place]:.0%} of the outputs have one {place} in common")
     if last.get("distinct_2", 1.0) < 0.6 * first.get("distinct_2", 1.0):
         share = last["distinct_2"] / first["distinct_2"]
