@@ -212,9 +212,9 @@ def end(process: subprocess.Popen) -> None:
 
 def reason(error: Exception) -> str:
     """What went wrong, in one line: in our words where the cause is a usual one, else the most telling line of a program."""
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and error.filename:
         return f"{error.filename} is not installed"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'pip'}: {error.strerror}"
     if isinstance(error, subprocess.TimeoutExpired):
         return f"pip took longer than {error.timeout / 60:.0f} minutes"

@@ -16,6 +16,23 @@ from helpers.errors import CourseError
 from helpers.ppo import checkpoint
 from helpers.ppo.run import History
 
+ROUND = (
+    "step",
+    "samples",
+    "reward",
+    "reward_std",
+    "same_reward",
+    "cut_reward",
+    "kl",
+    "kl_std",
+    "kl_coef",
+    "length",
+    "cut",
+    "prompts",
+)
+ROUND += ("distinct", "opening", "ending", "distinct_2")
+UPDATE = ("step", "policy_loss", "ratio", "clipfrac", "approx_kl", "entropy")
+"""What a verdict reads of a round and of an update."""
 SURE = 3.0
 """Standard errors beyond which a change is taken to be no chance. Of 1,000 runs that learn nothing, 3 pass it."""
 
@@ -58,10 +75,14 @@ def verdict(history: History) -> list[str]:
             f"look: {name} is {value} at step {step}: the run has diverged, and says nothing from there on. Start anew with a lower "
             "learning rate"
         ]
+    history = said_in_full(history)
     if len(history.rounds) < 2 or not history.updates:
-        return ["look: too short a run to judge; let it make at least two rounds of rollouts"]
+        return [
+            "look: too short a run to judge, or one of an older version of the course, whose history says less; let it make at least "
+            "two rounds of rollouts"
+        ]
     found = list(causes(history))
-    signs = [judge_reward(history), judge_kl(history), judge_ratio(history), judge_variety(history)]
+    signs = [judge_reward(history), judge_kl(history), *judge_ratio(history), judge_variety(history)]
     # a policy that repeats itself is why its KL is large, and comes before it
     looks = [*found, *(sign for sign in (signs[-1], *signs[:-1]) if not sign.fine)]
     return [str(sign) for sign in (*looks, *(sign for sign in signs if sign.fine))]
@@ -88,11 +109,14 @@ def read_history(path: Path) -> History:
         table = table.get("history", table)  # a checkpoint has it under progress
         history = History(**{name: list(table[name]) for name in ("rounds", "updates", "evals")})
         for rows, names in (
-            (history.rounds, ("step", "reward", "kl", "distinct")),
-            (history.updates, ("step", "ratio", "clipfrac", "entropy")),
+            (history.rounds, ROUND),
+            (history.updates, UPDATE),
+            (history.evals, ("step", "reward/mean")),
         ):
             for row in rows:
-                [float(row[name]) for name in names]
+                row |= {
+                    name: float(row[name]) for name in names if rows is not history.rounds or "samples" in row
+                }
     except OSError as error:
         raise CourseError(f"{found} cannot be read: {files.reason(error)}.") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -100,6 +124,13 @@ def read_history(path: Path) -> History:
             f"{found} holds no history ({files.reason(error)}): expected JSON with rounds, updates and evals, such as a checkpoint's state.json."
         ) from error
     return history
+
+
+def said_in_full(history: History) -> History:
+    """The history without rounds from before a round said how many samples it has, and without their updates."""
+    rounds = [row for row in history.rounds if "samples" in row]
+    start = rounds[0]["step"] if rounds else math.inf
+    return History(rounds, [row for row in history.updates if row["step"] > start], history.evals)
 
 
 def causes(history: History) -> Iterator[Sign]:
@@ -137,8 +168,9 @@ def judge_numbers(history: History) -> Iterator[Sign]:
     the rollouts' KL stays 0 in training and only notebook 07's own check sees it. Half precision gives up to 0.05 nats a token.
     """
     first, ratio = history.rounds[0], history.updates[0]["ratio"]
-    apart = abs(first["kl"]) / max(first.get("length", 1.0), 1.0)
-    if abs(ratio - 1) > 1e-3 or apart > 0.1:
+    if first["step"]:  # what came before was recorded by an older version
+        return
+    if abs(ratio - 1) > 1e-3 or abs(first["kl"]) > 0.1 * max(first["length"], 1):
         yield Sign(
             False,
             f"before anything was learned the ratio was {ratio:.4g}, not 1, and the KL {first['kl']:.2g}, not 0: rollout and update "
@@ -165,7 +197,7 @@ def judge_samples(history: History) -> Iterator[Sign]:
                 False,
                 f"the sampled tokens are {abs(average):.2f} nats {how} than the policy's own would be: the samples do not come from the "
                 "policy as it is scored",
-                "Set top_k=0 and top_p=1, and the same temperature for sampling and scoring",
+                "Set top_k=0 and top_p=1, leave min_new_tokens out, and use the same temperature for sampling and scoring",
                 "07",
             )
             return
@@ -174,7 +206,7 @@ def judge_samples(history: History) -> Iterator[Sign]:
         yield Sign(
             False,
             f"KL fell to {lowest['kl']:.1f} nats. A true KL is never negative: the samples do not come from the policy as it is scored",
-            "Set top_k=0 and top_p=1, and the same temperature everywhere",
+            "Set top_k=0 and top_p=1, leave min_new_tokens out, and use the same temperature everywhere",
             "07",
         )
 
@@ -182,13 +214,15 @@ def judge_samples(history: History) -> Iterator[Sign]:
 def judge_scores(history: History) -> Iterator[Sign]:
     """Whether the scores tell samples apart, and whether the KL penalty has a say beside them.
 
-    A score that 95% of the samples share teaches little: of 128 samples 6 differ. The penalty beta KL is 0.09 at the end of the
+    A score that 95% of the samples share, at the start and at the end, teaches little: of 128 samples 6 differ. (At the end alone
+    they may do so because the task is solved.) The penalty beta KL is 0.09 at the end of the
     healthy run, against scores that differ by 0.42 at its start.
     """
-    rounds = [row for row in history.rounds if "same_reward" in row]
-    if not rounds:
-        return
-    same, cut = (mean([row[name] for row in rounds]) for name in ("same_reward", "cut_reward"))
+    rounds = history.rounds
+    early, cut = (
+        column_mean(rounds[: max(2, len(rounds) // 4)], "same_reward"),
+        column_mean(rounds, "cut_reward"),
+    )
     apart = max(row["reward_std"] for row in rounds)
     if apart == 0:
         yield Sign(
@@ -204,10 +238,10 @@ def judge_scores(history: History) -> Iterator[Sign]:
             "Divide the reward by a number that brings it to about 1, or raise cliprange_reward",
             "06",
         )
-    elif same > 0.95:
+    elif early > 0.95 and column_mean(rounds[-2:], "same_reward") > 0.95:
         yield Sign(
             False,
-            f"{same:.0%} of the samples have the same reward: it is hardly ever earned",
+            f"{early:.0%} of the samples have the same reward: it tells hardly any of them apart",
             "Reward a part of the way too, start from a model that earns it more often, or draw more samples a round",
             "05",
         )
@@ -225,10 +259,10 @@ def judge_whitening(history: History) -> Iterator[Sign]:
 
     trlX counts padding in the mean, and learns as well: there this says nothing.
     """
-    if history.rounds[0].get("padding_whitened"):
+    if any(row.get("padding_whitened") for row in history.rounds):
         return
     rounds = {row["step"] + 1 for row in history.rounds}
-    losses = [abs(u["policy_loss"]) for u in history.updates if u["step"] in rounds and "policy_loss" in u]
+    losses = [abs(u["policy_loss"]) for u in history.updates if u["step"] in rounds]
     if losses and mean(losses) > 1e-3:
         yield Sign(
             False,
@@ -241,11 +275,11 @@ def judge_whitening(history: History) -> Iterator[Sign]:
 
 def judge_prompts(history: History) -> Iterator[Sign]:
     """Whether there are prompts enough to learn more than their continuations."""
-    prompts = history.rounds[-1].get("prompts")
-    if prompts is not None and prompts < 16:
+    prompts = history.rounds[-1]["prompts"]
+    if prompts < 16:
         yield Sign(
             False,
-            f"the run has {prompts} different prompts: what it learns is about these",
+            f"the run has {prompts:.0f} different prompts: what it learns is about these",
             "Give it hundreds",
             "04",
         )
@@ -258,14 +292,12 @@ def judge_steps(history: History) -> Iterator[Sign]:
     steps that destroy the model in the first round, and below 1e-6 with steps a thousandth as large. Single steps tell little: one
     token that became much likelier gives 1.7 in a healthy run of notebook 09.
     """
-    rounds = [part for part in by_round(history) if "approx_kl" in part[0]]
-    if not rounds:
-        return
+    rounds = by_round(history)
     clipped, moved = (max(column_mean(part, name) for part in rounds) for name in ("clipfrac", "approx_kl"))
     if clipped > 0.3 or moved > 1:
         yield Sign(
             False,
-            f"in one round {clipped:.0%} of the tokens hit the clip range, and its steps moved the policy by {moved:.2g} nats a token: "
+            f"within a round up to {clipped:.0%} of the tokens hit the clip range, and steps moved the policy by up to {moved:.2g} nats a token: "
             "steps are too large",
             "Lower the learning rate to a third or a tenth",
             "06",
@@ -281,10 +313,7 @@ def judge_steps(history: History) -> Iterator[Sign]:
 
 def judge_price(history: History) -> Iterator[Sign]:
     """Whether moving away from the reference costs anything."""
-    if (
-        not any(row["kl_coef"] for row in history.rounds if "kl_coef" in row)
-        and "kl_coef" in history.rounds[0]
-    ):
+    if not any(column(history.rounds, "kl_coef")):
         yield Sign(
             False,
             f"beta is 0: nothing holds the policy to the language it started from, and KL is {history.rounds[-1]['kl']:.1f} nats a sample",
@@ -296,15 +325,14 @@ def judge_price(history: History) -> Iterator[Sign]:
 def judge_length(history: History) -> Iterator[Sign]:
     """Whether responses end by themselves, and keep their length.
 
-    Of the healthy run's samples 80% end at max_new_tokens before training and 45% after it.
+    Of the healthy run's samples 80% end at max_new_tokens before training and 45% after it. GPT-2 itself hardly ever ends a text, so
+    an end at the limit is a sign only where the limit is short.
     """
-    rounds = [row for row in history.rounds if "cut" in row]
-    if not rounds:
-        return
+    rounds = history.rounds
     quarter = max(1, len(rounds) // 4)
     before, after = rounds[0]["length"], column_mean(rounds[-quarter:], "length")
     cut = column_mean(rounds[-quarter:], "cut")
-    if rounds[0]["cut"] > 0.95:
+    if rounds[0]["cut"] > 0.95 and before < 12:
         yield Sign(
             False,
             f"{rounds[0]['cut']:.0%} of the samples end at max_new_tokens, after {before:.0f} tokens: the judge sees no whole text",
@@ -315,7 +343,7 @@ def judge_length(history: History) -> Iterator[Sign]:
         yield Sign(
             False,
             f"responses shrank from {before:.0f} tokens to {after:.0f}: silence pays",
-            "Look whether the reward falls with length; min_new_tokens forbids an early end",
+            "Look whether the reward falls with length, and mend it there",
             "05",
         )
     elif after > 1.25 * before or cut > rounds[0]["cut"] + 0.3:
@@ -332,7 +360,7 @@ def judge_metrics(history: History) -> Iterator[Sign]:
     if len(history.evals) < 2:
         return
     first, last = history.evals[0], history.evals[-1]
-    for name in (name for name in first if name.startswith("metrics/")):
+    for name in (name for name in first if name.startswith("metrics/") and name in last):
         best = max(row.get(name, -math.inf) for row in history.evals)
         if (
             last["reward/mean"] > first["reward/mean"]
@@ -386,9 +414,9 @@ def judge_kl(history: History) -> Sign:
     10 is a custom, not a law (notebook 06). The healthy run has 4 nats for 21 tokens; with beta 0 it has 12, and gamed rewards have 16.
     """
     last = column_mean(history.rounds[-2:], "kl")
-    length = history.rounds[-1].get("length", 0.0)
+    length = max(history.rounds[-1]["length"], 1)
     if last > max(10, 0.2 * length):
-        each = f" ({last / length:.2f} a token)" if length else ""
+        each = f" ({last / length:.2f} a token)"
         return Sign(
             False,
             f"KL is {last:.1f} nats a sample{each}: the policy has left the language it started from",
@@ -400,17 +428,12 @@ def judge_kl(history: History) -> Sign:
     )
 
 
-def judge_ratio(history: History) -> Sign:
-    """Whether few tokens of the last updates hit the clip range."""
+def judge_ratio(history: History) -> Iterator[Sign]:
+    """That few tokens of the last updates hit the clip range; where many do, `judge_steps` has said so."""
     clipped = column_mean(history.updates[-16:], "clipfrac")
-    if clipped > 0.3:
-        return Sign(
-            False,
-            f"{clipped:.0%} of the tokens hit the clip range: steps are too large",
-            "Lower the learning rate",
-            "06",
-        )
-    return Sign(True, f"the ratio starts at 1 and {clipped:.0%} of the tokens hit the clip range")
+    if clipped <= 0.3:
+        start = "the ratio starts at 1 and " if abs(history.updates[0]["ratio"] - 1) <= 1e-3 else ""
+        yield Sign(True, f"{start}{clipped:.0%} of the tokens hit the clip range")
 
 
 def judge_variety(history: History) -> Sign:
@@ -423,9 +446,9 @@ def judge_variety(history: History) -> Sign:
     if last["distinct"] < 0.8:
         return repeats(f"only {last['distinct']:.0%} of the outputs are distinct")
     for place in ("ending", "opening"):
-        if last.get(place, 0.0) > max(0.5, 3 * first.get(place, 1.0)):
+        if last[place] > max(0.5, 3 * first[place]):
             return repeats(f"{last[place]:.0%} of the outputs have one {place} in common")
-    if last.get("distinct_2", 1.0) < 0.6 * first.get("distinct_2", 1.0):
+    if last["distinct_2"] < 0.6 * first["distinct_2"]:
         share = last["distinct_2"] / first["distinct_2"]
         return repeats(f"distinct pairs of words are down to {share:.0%} of what they were")
     if not updates[0]["entropy"]:
@@ -475,10 +498,8 @@ def by_round(history: History) -> list[list[dict]]:
 
 
 def standard_error(row: dict, name: str) -> float:
-    """The standard error of a round's mean; 0 where the round, of an older version, does not say how many samples it has."""
-    return (
-        row[f"{name}_std"] / math.sqrt(row["samples"]) if "samples" in row and f"{name}_std" in row else 0.0
-    )
+    """The standard error of a round's mean."""
+    return row[f"{name}_std"] / math.sqrt(row["samples"])
 
 
 def error_of_mean(rows: list[dict], name: str) -> float:

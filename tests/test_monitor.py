@@ -18,8 +18,13 @@ from helpers.widgets import controls
 
 def healthy() -> History:
     """A made-up run of ten rounds in which every sign is good."""
-    rounds = [{"step": 16 * i, "reward": 0.5 + 0.04 * i, "kl": 0.3 * i, "distinct": 1.0} for i in range(10)]
-    updates = [{"step": i + 1, "ratio": 1.0, "clipfrac": 0.05, "entropy": 3 - 0.005 * i} for i in range(160)]
+    samples = dict(
+        samples=128, reward_std=0.3, same_reward=0.01, cut_reward=0.0, kl_std=2.0, kl_coef=0.02, prompts=99
+    )
+    texts = dict(length=20.0, cut=0.5, distinct=1.0, opening=0.05, ending=0.05, distinct_2=0.5)
+    rounds = [dict(step=16 * i, reward=0.5 + 0.04 * i, kl=0.3 * i, **samples, **texts) for i in range(10)]
+    token = dict(ratio=1.0, clipfrac=0.05, approx_kl=0.02, policy_loss=0.0)
+    updates = [dict(step=i + 1, entropy=3 - 0.005 * i, **token) for i in range(160)]
     evals = [{"step": s, "reward/mean": 0.5 + s / 400, "kl": s / 60, "distinct": 1.0} for s in (0, 80, 160)]
     return History(rounds, updates, evals)
 

@@ -70,9 +70,14 @@ def nothing_learned(seed: int) -> History:
     for i in range(draw.randint(6, 40)):
         rewards = [kind() for _ in range(samples)]
         row = dict(step=8 * i, samples=samples, reward=fmean(rewards), reward_std=pstdev(rewards))
-        rounds.append(row | dict(kl=0.2 * i / (1 + 0.1 * i), kl_coef=0.02, distinct=1.0, length=20.0))
+        row |= dict(
+            same_reward=0.1, cut_reward=0.0, kl=0.2 * i / (1 + 0.1 * i), kl_std=1.0, kl_coef=0.02, prompts=99
+        )
+        rounds.append(
+            row | dict(length=20.0, cut=0.5, distinct=1.0, opening=0.05, ending=0.05, distinct_2=0.5)
+        )
     updates = [
-        dict(step=i + 1, ratio=1.0, clipfrac=0.05, entropy=2.0, approx_kl=0.02)
+        dict(step=i + 1, ratio=1.0, clipfrac=0.05, entropy=2.0, approx_kl=0.02, policy_loss=0.0)
         for i in range(8 * len(rounds))
     ]
     return History(rounds, updates, [])
@@ -102,8 +107,6 @@ def test_a_reward_that_falls_is_said_to_fall():
 def test_texts_that_end_alike_are_seen_though_all_are_distinct(tmp_path):
     """Eight of eight samples with the same last sentence are distinct outputs."""
     history = nothing_learned(2)
-    for row in history.rounds:
-        row.update(opening=0.05, ending=0.05, distinct_2=0.5)
     history.rounds[-1]["ending"] = 1.0
     assert "100% of the outputs have one ending in common" in "\n".join(verdict(history))
 
@@ -135,7 +138,8 @@ def test_the_command_judges_checkpoints_and_files(capsys, tmp_path):
         "[]",
         "{}",
         '{"rounds": 3, "updates": [], "evals": []}',
-        '{"rounds": [{}], "updates": [], "evals": []}',
+        '{"rounds": [{"samples": 1}], "updates": [], "evals": []}',
+        '{"rounds": [], "updates": [], "evals": [{"reward/mean": 1}]}',
         "\x00",
     ],
 )
@@ -149,3 +153,44 @@ def test_a_file_without_a_history_is_one_sentence(capsys, tmp_path, text):
 def test_so_is_a_folder_without_checkpoints(capsys, tmp_path):
     assert main(["verdict", str(tmp_path)]) == 2
     assert "holds no checkpoint" in capsys.readouterr().err
+
+
+def test_a_solved_task_is_not_one_that_is_hardly_ever_earned():
+    history = nothing_learned(1)
+    for i, row in enumerate(history.rounds):
+        row.update(
+            samples=128, reward=min(0.5 + 0.2 * i, 0.99), reward_std=0.3, same_reward=min(0.5 + 0.2 * i, 0.99)
+        )
+    assert [line for line in verdict(history) if line.startswith("look")] == []
+
+
+def test_gpt2_which_ends_no_text_is_not_called_cut_short():
+    history = recorded("healthy", 2)
+    for row in history.rounds:
+        row.update(cut=1.0, length=24.0)
+    assert [line for line in verdict(history) if line.startswith("look")] == []
+
+
+def test_rounds_of_an_older_version_are_left_out():
+    history = recorded("healthy", 2)
+    for row in history.rounds:
+        del row["samples"]
+    assert "an older version" in first_line(history)
+    history = recorded("healthy", 2)
+    for row in history.rounds[:3]:
+        for name in ("samples", "distinct_2", "ending", "opening", "same_reward", "kl_std"):
+            del row[name]
+    assert [line for line in verdict(history) if line.startswith("look")] == []
+
+
+def test_a_first_ratio_that_is_not_1_is_not_said_to_be_1():
+    history = recorded("healthy", 2)
+    history.updates[0]["ratio"] = 1.05
+    said = verdict(history)
+    assert "the ratio was 1.05, not 1" in said[0] and "starts at 1" not in "\n".join(said)
+
+
+def test_a_metric_that_came_or_went_is_no_error():
+    history = recorded("healthy", 2)
+    history.evals[0]["metrics/old"], history.evals[-1]["metrics/new"] = 0.5, 0.5
+    assert [line for line in verdict(history) if line.startswith("look")] == []

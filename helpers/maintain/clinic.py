@@ -62,7 +62,8 @@ CASES = {
     "constant reward": Case("every sample has the same reward", reward=lambda positive, sample: 1.0),
     "reward at the clip": Case("cliprange_reward", reward=lambda positive, sample: 100 * positive),
     "rare reward": Case(
-        "hardly ever earned", reward=lambda positive, sample: float(crc32(sample.encode()) % 200 == 0)
+        "tells hardly any of them apart",
+        reward=lambda positive, sample: float(crc32(sample.encode()) % 200 == 0),
     ),
     "length is rewarded": Case(
         "length pays", tokens(48), reward=lambda positive, sample: len(sample.split()) / 10
