@@ -244,7 +244,7 @@ def find(place: Path, name: str, ranges: SpecifierSet, target: Target) -> Wheel 
         except OSError as error:
             raise CourseError(f"{path} could not be read: {files.reason(error)}. It is as it was.") from error
         except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError):
-            aside = set_aside(path)
+            aside = files.set_aside(path, "damaged")
             print(f"{path.name} is damaged. It is {aside.name} now.", flush=True)
     return None
 
@@ -264,18 +264,6 @@ def read_requires(path: Path) -> tuple[Requirement, ...]:
         (name,) = [name for name in wheel.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
         said = Parser().parsestr(wheel.read(name).decode("utf-8"))
     return tuple(map(Requirement, said.get_all("Requires-Dist") or []))
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a damaged file, and return its new path.
-
-    Raises:
-        CourseError: it could not be renamed.
-    """
-    try:
-        return files.set_aside(path, "damaged")
-    except OSError as error:
-        raise CourseError(f"{path} is damaged and could not be renamed: {files.reason(error)}.") from error
 
 
 def fetch(place: Path, wanted: dict[str, SpecifierSet], target: Target) -> None:
@@ -352,20 +340,6 @@ def size_of(folder: Path) -> int:
         with contextlib.suppress(OSError):
             size += path.stat().st_size
     return size
-
-
-def not_fetched(name: str, ranges: SpecifierSet, error: Exception) -> str:
-    """Why a package could not be fetched, and what to do."""
-    said = getattr(error, "stderr", None) or ""
-    kept = "The packages fetched so far are kept: run the same command again"
-    if "Retry(total=0" in said:
-        return f"{name} could not be fetched: the package index does not answer. {kept} where it does."
-    if "from versions:" in said:
-        return (
-            f"{name}{ranges} is not on the package index for this platform and Python. {kept} for another platform or Python, "
-            "or install that package where it is needed."
-        )
-    return f"{name} could not be fetched: {packages.reason(error)}. {kept}."
 
 
 def check_space(place: Path, needed: int, target: Target) -> None:

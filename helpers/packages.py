@@ -44,11 +44,6 @@ def name_of(requirement: str) -> str:
     return NAME.match(requirement)[0]
 
 
-def same_name(name: str) -> str:
-    """One spelling for all that pip takes for the same: "huggingface-hub" of "huggingface_hub", "pyyaml" of "PyYAML"."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def version_of(name: str) -> str | None:
     """The version of a package that is installed, else None. Reads its metadata, imports nothing."""
     try:

@@ -7,8 +7,10 @@ run at tiny scale and on the sick runs of helpers/maintain/clinic.py, where no s
 
 import json
 import math
+from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 from helpers import files
@@ -16,23 +18,11 @@ from helpers.errors import CourseError
 from helpers.ppo import checkpoint
 from helpers.ppo.run import History
 
-ROUND = (
-    "step",
-    "samples",
-    "reward",
-    "reward_std",
-    "same_reward",
-    "cut_reward",
-    "kl",
-    "kl_std",
-    "kl_coef",
-    "length",
-    "cut",
-    "prompts",
-)
-ROUND += ("distinct", "opening", "ending", "distinct_2")
-UPDATE = ("step", "policy_loss", "ratio", "clipfrac", "approx_kl", "entropy")
-"""What a verdict reads of a round and of an update."""
+ROUND = "step samples reward reward_std same_reward cut_reward kl kl_std kl_coef length cut prompts".split()
+ROUND += "distinct opening ending distinct_2".split()
+UPDATE = "step policy_loss ratio clipfrac approx_kl entropy".split()
+EVALUATION = "step reward/mean".split()
+"""What a verdict reads of a round, of an update and of an evaluation."""
 SURE = 3.0
 """Standard errors beyond which a change is taken to be no chance. Of 1,000 runs that learn nothing, 3 pass it."""
 
@@ -111,7 +101,7 @@ def read_history(path: Path) -> History:
         for rows, names in (
             (history.rounds, ROUND),
             (history.updates, UPDATE),
-            (history.evals, ("step", "reward/mean")),
+            (history.evals, EVALUATION),
         ):
             for row in rows:
                 row |= {
@@ -187,10 +177,9 @@ def judge_samples(history: History) -> Iterator[Sign]:
     temperature below 1), below it where they are less likely. Each round gives one such mean, before its first step. And a KL is
     not negative, except by chance.
     """
-    rounds = {row["step"] + 1 for row in history.rounds}
-    surer = [u["logprob"] + u["entropy"] for u in history.updates if u["step"] in rounds and "logprob" in u]
+    surer = [row["logprob"] + row["entropy"] for row in first_updates(history) if "logprob" in row]
     if len(surer) >= 4:
-        average, error = mean(surer), spread(surer) / math.sqrt(len(surer))
+        average, error = fmean(surer), stdev(surer) / math.sqrt(len(surer))
         if abs(average) > max(SURE * error, 0.03):
             how = "likelier" if average > 0 else "less likely"
             yield Sign(
@@ -215,14 +204,12 @@ def judge_scores(history: History) -> Iterator[Sign]:
     """Whether the scores tell samples apart, and whether the KL penalty has a say beside them.
 
     A score that 95% of the samples share, at the start and at the end, teaches little: of 128 samples 6 differ. (At the end alone
-    they may do so because the task is solved.) The penalty beta KL is 0.09 at the end of the
-    healthy run, against scores that differ by 0.42 at its start.
+    they may do so because the task is solved.) The penalty beta KL is 0.09 at the end of the healthy run, against scores that differ by
+    0.42 at its start.
     """
     rounds = history.rounds
-    early, cut = (
-        column_mean(rounds[: max(2, len(rounds) // 4)], "same_reward"),
-        column_mean(rounds, "cut_reward"),
-    )
+    early = column_mean(rounds[: max(2, len(rounds) // 4)], "same_reward")
+    cut = column_mean(rounds, "cut_reward")
     apart = max(row["reward_std"] for row in rounds)
     if apart == 0:
         yield Sign(
@@ -261,12 +248,11 @@ def judge_whitening(history: History) -> Iterator[Sign]:
     """
     if any(row.get("padding_whitened") for row in history.rounds):
         return
-    rounds = {row["step"] + 1 for row in history.rounds}
-    losses = [abs(u["policy_loss"]) for u in history.updates if u["step"] in rounds]
-    if losses and mean(losses) > 1e-3:
+    losses = [abs(row["policy_loss"]) for row in first_updates(history)]
+    if fmean(losses) > 1e-3:
         yield Sign(
             False,
-            f"the policy loss begins its rounds at {mean(losses):.2g}, not at 0: the advantages are not whitened, or padding counts in "
+            f"the policy loss begins its rounds at {fmean(losses):.2g}, not at 0: the advantages are not whitened, or padding counts in "
             "their mean",
             "Whiten them, over the tokens of the responses alone",
             "07",
@@ -489,12 +475,15 @@ def repeats(what: str) -> Sign:
 
 def by_round(history: History) -> list[list[dict]]:
     """The updates of each round that has some."""
-    starts = [row["step"] for row in history.rounds]
-    parts = [
-        [update for update in history.updates if start < update["step"] <= stop]
-        for start, stop in zip(starts, [*starts[1:], math.inf], strict=True)
-    ]
+    steps = column(history.updates, "step")
+    starts = [bisect_right(steps, row["step"]) for row in history.rounds]
+    parts = [history.updates[start:stop] for start, stop in zip(starts, [*starts[1:], None], strict=True)]
     return [part for part in parts if part]
+
+
+def first_updates(history: History) -> list[dict]:
+    """The first update of each round that has some: in it the policy is still the one that sampled."""
+    return [part[0] for part in by_round(history)]
 
 
 def standard_error(row: dict, name: str) -> float:
@@ -507,16 +496,6 @@ def error_of_mean(rows: list[dict], name: str) -> float:
     return math.sqrt(sum(standard_error(row, name) ** 2 for row in rows)) / len(rows)
 
 
-def mean(values: list[float]) -> float:
-    """The mean of one number or more."""
-    return sum(values) / len(values)
-
-
-def spread(values: list[float]) -> float:
-    """The standard deviation of two numbers or more."""
-    return math.sqrt(sum((value - mean(values)) ** 2 for value in values) / (len(values) - 1))
-
-
 def column(rows: list[dict], name: str) -> list:
     """One column of the rows of a history."""
     return [row[name] for row in rows]
@@ -524,4 +503,4 @@ def column(rows: list[dict], name: str) -> list:
 
 def column_mean(rows: list[dict], name: str) -> float:
     """The mean of one column of one row or more."""
-    return mean(column(rows, name))
+    return fmean(column(rows, name))

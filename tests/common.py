@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import zipfile
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -21,6 +22,30 @@ def fork() -> int:
     if not hasattr(os, "fork"):
         pytest.skip("this system cannot fork")
     return os.fork()
+
+
+def metadata_of(name, version, *requires):
+    """What a package says of itself."""
+    needs = "".join(f"Requires-Dist: {each}\n" for each in requires)
+    return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}"
+
+
+def write_wheel(folder, name, version, requires=(), tag="py3-none-any", module=None):
+    """A wheel with what pip reads, and the module `name` where its text is given; returns its path."""
+    folder.mkdir(exist_ok=True)
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{info}/METADATA": metadata_of(name, version, *requires),
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
+    }
+    if module is not None:
+        files[f"{name}.py"] = module
+    files[f"{info}/RECORD"] = "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"])
+    path = folder / f"{name}-{version}-{tag}.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for file, text in files.items():
+            wheel.writestr(file, text)
+    return path
 
 
 def hub_repositories(imdb):

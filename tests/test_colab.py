@@ -3,12 +3,12 @@
 import subprocess
 import sys
 import sysconfig
-import zipfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
-from common import ROOT
+from common import ROOT, write_wheel
 
 from helpers import packages
 from helpers.__main__ import main
@@ -47,18 +47,7 @@ def wheels(tmp_path, monkeypatch):
     }.items():
         monkeypatch.setenv(name, value)
 
-    def make(name, version):
-        about = f"{name}-{version}.dist-info"
-        files = {
-            f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-            f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: a test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-            f"{about}/RECORD": "",
-        }
-        with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
-            for path, text in files.items():
-                wheel.writestr(path, text)
-
-    return make
+    return partial(write_wheel, folder)
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ import shutil
 import subprocess
 import sys
 import threading
-import zipfile
 
 import pytest
-from common import ROOT
+from common import ROOT, write_wheel
 
 from helpers import files, offline
 from helpers.errors import CourseError
@@ -49,18 +48,7 @@ EVERYWHERE = {"torch", "click", "numpy", "blas", "pytest", "jupyterlab"}
 
 def build(folder, what, requires, tag):
     """A wheel with nothing in it but what pip reads."""
-    folder.mkdir(exist_ok=True)
-    name, version = what.split("-")
-    path = folder / f"{what}-{tag}.whl"
-    needs = "".join(f"Requires-Dist: {each}\n" for each in requires)
-    with zipfile.ZipFile(path, "w") as wheel:
-        for file, text in {
-            "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
-            "WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
-            "RECORD": "",
-        }.items():
-            wheel.writestr(f"{what}.dist-info/{file}", text)
-    return path
+    return write_wheel(folder, *what.split("-"), requires, tag)
 
 
 @pytest.fixture

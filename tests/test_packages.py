@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from common import ROOT
+from common import ROOT, metadata_of, write_wheel
 
 from helpers import packages
 
@@ -54,18 +54,7 @@ class Environment:
 
     def offer(self, name: str, version: str, *needs: str) -> Path:
         """Put a wheel into the folder of wheels."""
-        path = self.wheels / f"{name}-{version}-py3-none-any.whl"
-        info = f"{name}-{version}.dist-info"
-        files = {
-            f"{name}.py": f"version = {version!r}\n",
-            f"{info}/METADATA": metadata_of(name, version, *needs),
-            f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        }
-        files[f"{info}/RECORD"] = "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"])
-        with zipfile.ZipFile(path, "w") as wheel:
-            for file, text in files.items():
-                wheel.writestr(file, text)
-        return path
+        return write_wheel(self.wheels, name, version, needs, module=f"version = {version!r}\n")
 
     def put(self, name: str, version: str) -> None:
         """Have a package installed: by unpacking its wheel, which is not offered."""
@@ -88,12 +77,6 @@ class Environment:
         """What is installed, by the folders' metadata and not by pip: {name: version}."""
         found = importlib.metadata.distributions(path=[str(self.folder)])
         return {entry.metadata["Name"]: entry.version for entry in found}
-
-
-def metadata_of(name, version, *needs):
-    return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n" + "".join(
-        f"Requires-Dist: {need}\n" for need in needs
-    )
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
 
+from packaging.utils import canonicalize_name
+
 from helpers import packages
 from helpers.course import ROOT, one_thread
 from helpers.errors import CourseError
@@ -77,7 +79,7 @@ def parse_list(text: str) -> dict[str, str]:
     A version such as 2.11.0+cu128 becomes the release that PyPI has, 2.11.0.
     """
     found = re.findall(r"^([A-Za-z0-9][\w.-]*)==([^\s+;]+)", text, re.MULTILINE)
-    return {packages.same_name(name): version for name, version in found}
+    return {canonicalize_name(name): version for name, version in found}
 
 
 def needed() -> list[str]:
@@ -95,7 +97,7 @@ def wanted(row: str, listed: dict[str, str]) -> tuple[list[str], list[str]]:
         return [packages.name_of(requirement) for requirement in needed()], []
     if row == "oldest":
         return [re.sub(r"^([\w.-]+)>=([^,]+).*", r"\1==\2", requirement) for requirement in needed()], []
-    names = {packages.same_name(packages.name_of(each)) for each in [*needed(), *NEEDED, *BESIDE]}
+    names = {canonicalize_name(packages.name_of(each)) for each in [*needed(), *NEEDED, *BESIDE]}
     constraints = [f"{name}=={version}" for name, version in listed.items() if not OF_A_BUILD.match(name)]
     return sorted(names & listed.keys()), constraints
 
@@ -157,7 +159,7 @@ def summary(
     """Print what was added and replaced; returns a row's line of the table, and whether all is well in it."""
     added, replaced = packages.compare(before, after)
     print(f"{row}: added {', '.join(added) or 'nothing'}; replaced {', '.join(replaced) or 'nothing'}.")
-    found = {packages.same_name(name): version for name, version in before.items()}
+    found = {canonicalize_name(name): version for name, version in before.items()}
     counts = [cells["passed"], cells["failed"], cells["skipped"], len(added), len(replaced)]
     line = (row, python, *[found.get(name, "none") for name in SHOWN], *map(str, counts))
     return line, not (cells["failed"] or replaced)

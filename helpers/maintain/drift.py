@@ -5,6 +5,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from helpers import packages
 from helpers.course import ROOT
 from helpers.errors import CourseError
@@ -18,7 +20,7 @@ def table(list_file: Path | None) -> list[tuple[str, ...]]:
 
     Where the newest or Colab's list cannot be had, a line says why, and the table has the rest.
     """
-    requirements = {packages.same_name(packages.name_of(each)): each for each in needed()}
+    requirements = {canonicalize_name(packages.name_of(each)): each for each in needed()}
     tested = parse_list((ROOT / "constraints.txt").read_text(encoding="utf-8"))
     print("Asking pip for the newest versions ...", flush=True)
     try:
@@ -55,7 +57,7 @@ def newest_versions(names: list[str]) -> dict[str, str]:
         "install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet", "--report", "-", *names
     )
     found = [entry["metadata"] for entry in json.loads(report)["install"]]
-    return {packages.same_name(package["name"]): package["version"] for package in found}
+    return {canonicalize_name(package["name"]): package["version"] for package in found}
 
 
 def what_changed(requirement: str, tested: str, newest: str, colab: str) -> str:

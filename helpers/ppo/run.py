@@ -24,7 +24,7 @@ from helpers.ppo.parallel import processes, sharding
 from helpers.ppo.policy import Policy
 from helpers.ppo.prompts import Prompts, PromptSet, as_list
 from helpers.ppo.rollout import Sampler, concatenate
-from helpers.ppo.texts import variety
+from helpers.ppo.texts import distinct_share, variety
 from helpers.ppo.trial import refuse_other_logprobs, try_saving
 from helpers.ppo.values import Positive, fit
 from helpers.rewards import MetricFn, RewardFn, measure
@@ -44,8 +44,8 @@ class History:
     Units: `kl` is in nats a sample, `approx_kl`, `logprob` (of the sampled tokens, when they were sampled) and `entropy` in nats a
     token, `length` in tokens, rewards in those of the reward function. Shares from 0 to 1, of a round's samples: `same_reward` has
     the commonest reward, `cut_reward` one beyond `cliprange_reward`, `cut` ends at `max_new_tokens`; those of texts are explained
-    in texts.py. `prompts` is how many different prompts the run has. `clipfrac` is a share of tokens. `grad_norm` is the length of the gradient before `max_grad_norm` shortens it.
-    `explained_variance` is that of the returns by the values, at most 1.
+    in texts.py. `prompts` is how many different prompts the run has. `clipfrac` is a share of tokens. `grad_norm` is the length of
+    the gradient before `max_grad_norm` shortens it. `explained_variance` is that of the returns by the values, at most 1.
     """
 
     rounds: list[dict] = field(default_factory=list)
@@ -267,7 +267,7 @@ class Run:
             "reward/mean": sum(row["reward"] for row in rows) / len(rows),
             "kl": rollouts.kl().sum(1).mean().item(),
             "length": rollouts.mask.sum(1).mean().item(),
-            "distinct": variety([row["output"] for row in rows])["distinct"],
+            "distinct": distinct_share([row["output"] for row in rows]),
             **{f"metrics/{name}": sum(values) / len(values) for name, values in metrics.items()},
         }
 
