@@ -65,12 +65,14 @@ def verdict(history: History) -> list[str]:
             f"look: {name} is {value} at step {step}: the run has diverged, and says nothing from there on. Start anew with a lower "
             "learning rate"
         ]
-    history = said_in_full(history)
+    whole, history = history, said_in_full(history)
     if len(history.rounds) < 2 or not history.updates:
-        return [
-            "look: too short a run to judge, or one of an older version of the course, whose history says less; let it make at least "
-            "two rounds of rollouts"
-        ]
+        older = (
+            ", after those of an older version of the course, which say less"
+            if len(history.rounds) < len(whole.rounds)
+            else ""
+        )
+        return [f"look: too short a run to judge; let it make at least two rounds of rollouts{older}"]
     found = list(causes(history))
     signs = [judge_reward(history), judge_kl(history), *judge_ratio(history), judge_variety(history)]
     # a policy that repeats itself is why its KL is large, and comes before it
