@@ -28,7 +28,10 @@ SURE = 3.0
 
 
 class Sign(NamedTuple):
-    """One thing that is well with a run, or one that is not, what to change, and where that is explained."""
+    """One thing that is well with a run, or one that is not, what to change, and where that is explained.
+
+    where: a notebook's number and one of its headings, such as "07 The details".
+    """
 
     fine: bool
     text: str
@@ -36,7 +39,7 @@ class Sign(NamedTuple):
     where: str = ""
 
     def __str__(self) -> str:
-        where = f" (notebook {self.where})" if self.where else ""
+        where = f" (notebook {self.where[:2]}, {self.where[3:]})" if self.where else ""
         return (
             ("ok:   " if self.fine else "look: ")
             + self.text
@@ -59,11 +62,19 @@ def summary(history: History, seconds: float, before: int = 0) -> list[str]:
 
 def verdict(history: History) -> list[str]:
     """The run's health in plain words: first the lines that begin with "look", the likeliest cause first, then those with "ok"."""
+    return [str(sign) for sign in signs(history)]
+
+
+def signs(history: History) -> list[Sign]:
+    """What `verdict` says, line by line."""
     if not_finite := first_not_finite(history):
         step, name, value = not_finite
         return [
-            f"look: {name} is {value} at step {step}: the run has diverged, and says nothing from there on. Start anew with a lower "
-            "learning rate"
+            Sign(
+                False,
+                f"{name} is {value} at step {step}: the run has diverged, and says nothing from there on",
+                "Start anew with a lower learning rate",
+            )
         ]
     whole, history = history, said_in_full(history)
     if len(history.rounds) < 2 or not history.updates:
@@ -72,12 +83,12 @@ def verdict(history: History) -> list[str]:
             if len(history.rounds) < len(whole.rounds)
             else ""
         )
-        return [f"look: too short a run to judge; let it make at least two rounds of rollouts{older}"]
+        return [Sign(False, f"too short a run to judge; let it make at least two rounds of rollouts{older}")]
     found = list(causes(history))
-    signs = [judge_reward(history), judge_kl(history), *judge_ratio(history), judge_variety(history)]
+    outcome = [judge_reward(history), judge_kl(history), *judge_ratio(history), judge_variety(history)]
     # a policy that repeats itself is why its KL is large, and comes before it
-    looks = [*found, *(sign for sign in (signs[-1], *signs[:-1]) if not sign.fine)]
-    return [str(sign) for sign in (*looks, *(sign for sign in signs if sign.fine))]
+    looks = [sign for sign in (outcome[-1], *outcome[:-1]) if not sign.fine]
+    return [*found, *looks, *(sign for sign in outcome if sign.fine)]
 
 
 def read_history(path: Path) -> History:
@@ -136,6 +147,7 @@ def causes(history: History) -> Iterator[Sign]:
     yield from judge_price(history)
     yield from judge_length(history)
     yield from judge_metrics(history)
+    yield from judge_values(history)
 
 
 def first_not_finite(history: History) -> tuple[int, str, float] | None:
@@ -168,7 +180,7 @@ def judge_numbers(history: History) -> Iterator[Sign]:
             f"before anything was learned the ratio was {ratio:.4g}, not 1, and the KL {first['kl']:.2g}, not 0: rollout and update "
             "disagree about the same tokens",
             "Switch dropout off, score at the temperature of the samples, and leave padding out of the positions",
-            "07",
+            "07 The details",
         )
 
 
@@ -176,20 +188,21 @@ def judge_samples(history: History) -> Iterator[Sign]:
     """Whether the samples are from the policy as it is scored.
 
     The mean of log pi + entropy over the tokens is 0 for samples of pi, above it where they are likelier than pi's (top_k, top_p, a
-    temperature below 1), below it where they are less likely. Each round gives one such mean, before its first step. And a KL is
-    not negative, except by chance.
+    temperature below 1), below it where they are less likely. Each round gives one such mean, before its first step. With the five
+    likeliest tokens it was 0.16, at a temperature of 0.7 it was 0.19, in healthy runs at most 0.03; a dozen rounds say their own error
+    only roughly, so four of it are asked for. And a KL is not negative, except by chance.
     """
     surer = [row["logprob"] + row["entropy"] for row in first_updates(history) if "logprob" in row]
     if len(surer) >= 4:
         average, error = fmean(surer), stdev(surer) / math.sqrt(len(surer))
-        if abs(average) > max(SURE * error, 0.03):
+        if abs(average) > max(4 * error, 0.05):
             how = "likelier" if average > 0 else "less likely"
             yield Sign(
                 False,
                 f"the sampled tokens are {abs(average):.2f} nats {how} than the policy's own would be: the samples do not come from the "
                 "policy as it is scored",
                 "Set top_k=0 and top_p=1, leave min_new_tokens out, and use the same temperature for sampling and scoring",
-                "07",
+                "04 Why PPO samples with top_k=0 and top_p=1",
             )
             return
     lowest = min(history.rounds, key=lambda row: row["kl"] + 4 * standard_error(row, "kl"))
@@ -198,7 +211,7 @@ def judge_samples(history: History) -> Iterator[Sign]:
             False,
             f"KL fell to {lowest['kl']:.1f} nats. A true KL is never negative: the samples do not come from the policy as it is scored",
             "Set top_k=0 and top_p=1, leave min_new_tokens out, and use the same temperature everywhere",
-            "07",
+            "04 Why PPO samples with top_k=0 and top_p=1",
         )
 
 
@@ -218,28 +231,30 @@ def judge_scores(history: History) -> Iterator[Sign]:
             False,
             f"every sample has the same reward, {rounds[0]['reward']:g}: nothing can be learned from that",
             "Print some samples with their rewards, and mend the reward function",
-            "05",
+            "05 Before any training",
         )
     elif cut > 0.5:
         yield Sign(
             False,
             f"{cut:.0%} of the rewards lie beyond method.cliprange_reward and are cut to it, so PPO cannot tell them apart",
             "Divide the reward by a number that brings it to about 1, or raise cliprange_reward",
-            "06",
+            "07 What people ask",
         )
     elif early > 0.95 and column_mean(rounds[-2:], "same_reward") > 0.95:
         yield Sign(
             False,
             f"{early:.0%} of the samples have the same reward: it tells hardly any of them apart",
             "Reward a part of the way too, start from a model that earns it more often, or draw more samples a round",
-            "05",
+            "05 Before any training",
         )
+    elif rounds[-1].get("scaled_reward"):
+        return
     elif (beta := rounds[-1]["kl_coef"]) > 0 and apart > 5 and beta * 10 < 0.05 * apart:
         yield Sign(
             False,
             f"rewards differ by {apart:.3g}, and 10 nats of KL cost {10 * beta:.2g}: the penalty has no say",
             f"Divide the reward by {apart:.0f}, or set method.scale_reward='running'",
-            "06",
+            "05 Probability or logit?",
         )
 
 
@@ -257,7 +272,7 @@ def judge_whitening(history: History) -> Iterator[Sign]:
             f"the policy loss begins its rounds at {fmean(losses):.2g}, not at 0: the advantages are not whitened, or padding counts in "
             "their mean",
             "Whiten them, over the tokens of the responses alone",
-            "07",
+            "07 Credit: three tokens on paper",
         )
 
 
@@ -269,7 +284,7 @@ def judge_prompts(history: History) -> Iterator[Sign]:
             False,
             f"the run has {prompts:.0f} different prompts: what it learns is about these",
             "Give it hundreds",
-            "04",
+            "04 Repeats and leaks",
         )
 
 
@@ -288,14 +303,14 @@ def judge_steps(history: History) -> Iterator[Sign]:
             f"within a round up to {clipped:.0%} of the tokens hit the clip range, and steps moved the policy by up to {moved:.2g} nats a token: "
             "steps are too large",
             "Lower the learning rate to a third or a tenth",
-            "06",
+            "06 The configuration",
         )
     elif moved < 1e-4 and abs(history.rounds[-1]["kl"]) < 0.05:
         yield Sign(
             False,
             f"no round moved the policy by more than {moved:.1g} nats a token: steps are too small",
             "Raise the learning rate tenfold; is the reward the same for all samples of a prompt?",
-            "06",
+            "06 The configuration",
         )
 
 
@@ -306,7 +321,7 @@ def judge_price(history: History) -> Iterator[Sign]:
             False,
             f"beta is 0: nothing holds the policy to the language it started from, and KL is {history.rounds[-1]['kl']:.1f} nats a sample",
             "Set method.init_kl_coef to 0.02 or more",
-            "06",
+            "06 Without the KL penalty",
         )
 
 
@@ -325,43 +340,69 @@ def judge_length(history: History) -> Iterator[Sign]:
             False,
             f"{rounds[0]['cut']:.0%} of the samples end at max_new_tokens, after {before:.0f} tokens: the judge sees no whole text",
             "Raise max_new_tokens",
-            "04",
+            "04 Length",
         )
     elif after < 0.5 * before:
         yield Sign(
             False,
             f"responses shrank from {before:.0f} tokens to {after:.0f}: silence pays",
             "Look whether the reward falls with length, and mend it there",
-            "05",
+            "05 How it will be gamed: best of n",
         )
     elif after > 1.25 * before or cut > rounds[0]["cut"] + 0.3:
         yield Sign(
             False,
             f"responses grew from {before:.0f} tokens to {after:.0f}, and {cut:.0%} end at max_new_tokens: length pays",
             "Look whether the reward rises with length, and divide it by the length or cap it",
-            "05",
+            "05 How it will be gamed: best of n",
         )
 
 
 def judge_metrics(history: History) -> Iterator[Sign]:
-    """Whether a metric of the reader's, from 0 to 1, went the other way than the reward on the same held-out prompts."""
+    """Whether a metric of the reader's, from 0 to 1, went with the reward on the same held-out prompts.
+
+    The reward counts as risen by its spread at the start or more. On a reward model of ten ratings it rose by 2.8 spreads, and the
+    taste of the simulated rater went from 0.53 to 0.49; on one of a thousand by 1.5, and the taste to 0.9.
+    """
     if len(history.evals) < 2:
         return
     first, last = history.evals[0], history.evals[-1]
+    gain = last["reward/mean"] - first["reward/mean"]
     for name in (name for name in first if name.startswith("metrics/") and name in last):
         best = max(row.get(name, -math.inf) for row in history.evals)
-        if (
-            last["reward/mean"] > first["reward/mean"]
-            and last[name] < best - 0.15
-            and 0 <= last[name]
-            and best <= 1
-        ):
-            yield Sign(
-                False,
-                f"{name} fell from {best:.2f} to {last[name]:.2f} while the reward rose: if it should be high, the reward is being gamed",
-                "Stop where it was highest, raise beta, or mend the reward: more ratings, or several reward models",
-                "09",
-            )
+        if not (gain > 0 and 0 <= last[name] and best <= 1):
+            continue
+        if last[name] < best - 0.2:
+            what = f"{name} fell from {best:.2f} to {last[name]:.2f} while the reward rose"
+        elif gain > history.rounds[0]["reward_std"] > 0 and last[name] <= first[name] < 0.9:
+            what = f"the reward rose by {gain:.2g}, and {name} did not: it was {first[name]:.2f} and is {last[name]:.2f}"
+        else:
+            continue
+        yield Sign(
+            False,
+            f"{what}. If it should be high, the reward is being gamed",
+            "Stop where it was highest, raise beta, or mend the reward: more ratings, or several reward models",
+            "09 Goodhart's law",
+        )
+
+
+def judge_values(history: History) -> Iterator[Sign]:
+    """Whether the value head forecasts returns better than a constant would.
+
+    In healthy runs the later half of the rounds explained -0.2 to 0.5 of the returns' variance, in one with an untrained head -0.4.
+    """
+    later = [
+        row["explained_variance"]
+        for row in history.rounds[len(history.rounds) // 2 :]
+        if "explained_variance" in row
+    ]
+    if later and fmean(later) < -0.3:
+        yield Sign(
+            False,
+            f"the value head explains {fmean(later):.1f} of what makes returns differ: a constant, which explains 0, would do better",
+            "Set method.vf_coef to 1, give the run more rounds, and bring rewards to about 1",
+            "07 Is the value head worth it?",
+        )
 
 
 def judge_reward(history: History) -> Sign:
@@ -381,14 +422,14 @@ def judge_reward(history: History) -> Sign:
             False,
             f"{span}: it falls",
             "Lower the learning rate, and print some samples with their rewards",
-            "06",
+            "06 Is this run healthy?",
         )
     if end - start <= max(SURE * error, 1e-9):
         return Sign(
             False,
             f"{span}: no more than chance, which is {SURE * error:.2f}",
             "More steps or a higher learning rate; is the reward ever high?",
-            "06",
+            "06 Is this run healthy?",
         )
     middle = column_mean(rounds[-2 * quarter : -quarter], "reward") if len(rounds) >= 8 else -math.inf
     if end - middle < 0.1 * (end - start):
@@ -409,7 +450,7 @@ def judge_kl(history: History) -> Sign:
             False,
             f"KL is {last:.1f} nats a sample{each}: the policy has left the language it started from",
             "Raise beta",
-            "06",
+            "06 What a nat of KL buys",
         )
     return Sign(
         True, f"KL is {last:.1f} nats a sample: the policy still writes like the model it started from"
@@ -451,14 +492,14 @@ def judge_variety(history: History) -> Sign:
             False,
             f"entropy is down to {kept:.0%} of what it was: the policy is narrowing",
             "Raise beta, or stop earlier",
-            "06",
+            "06 What a nat of KL buys",
         )
     if kept > 1.5:
         return Sign(
             False,
             f"entropy is up to {kept:.0%} of what it was: the texts dissolve",
             "Lower the learning rate, and print some samples",
-            "06",
+            "06 The configuration",
         )
     return Sign(
         True, f"{last['distinct']:.0%} of the outputs are distinct and entropy is {kept:.0%} of what it was"
@@ -471,7 +512,7 @@ def repeats(what: str) -> Sign:
         False,
         f"{what}: the policy repeats itself",
         "Print samples: what they share is what the reward likes. Mend the reward, or raise beta",
-        "05",
+        "05 How it will be gamed: best of n",
     )
 
 

@@ -8,6 +8,7 @@ from ppo_run import PROMPTS, count_the, small_config, without_times
 
 from helpers import course
 from helpers.errors import CourseError
+from helpers.maintain import clinic as gallery
 from helpers.maintain import details as one_detail_less
 from helpers.maintain import record
 
@@ -41,6 +42,23 @@ def test_one_run_per_reward_model(monkeypatch):
     assert runs[runs["step"] == 0]["kl"].abs().max() < 1e-4 and runs["gold"].between(0, 1).all()
     first, second = (runs[runs["draw"] == draw].drop(columns="draw") for draw in (0, 1))
     assert first["proxy"].tolist() != second["proxy"].tolist()
+
+
+def test_the_clinic_has_histories_samples_and_cards(monkeypatch):
+    cases = {run: gallery.CASES[run] for run in ("constant reward", "dropout is on")}
+    monkeypatch.setattr(gallery, "CASES", cases)
+    monkeypatch.setattr(gallery, "HEALTHY", {"healthy": gallery.HEALTHY["healthy"]})
+    for name, seeds in {"HEALTHY": 1, "NOTHING": 1, "HEALTHY_FEEDBACK": 0}.items():
+        monkeypatch.setattr(record, name, seeds)
+    monkeypatch.setenv("RLHF_BUDGET", "0.01")
+    rounds, updates, evals, samples, cards = record.clinic(course.start()).values()
+    runs = ["healthy", "constant reward", "dropout is on", "notebook 06", "learns nothing"]
+    for table in (rounds, updates, evals):
+        assert table["run"].drop_duplicates().tolist() == runs
+        assert not [name for name in table if name.startswith("seconds_")]
+    assert samples.groupby("run").size().to_dict() == dict.fromkeys(runs[:3], record.SAMPLES)
+    assert set(rounds[rounds["run"] == "constant reward"]["reward"]) == {1.0}
+    assert cards["run"].tolist() == list(cases) and set(cards["after"]) == {"healthy"}
 
 
 def test_the_files_are_those_of_a_whole_run_at_tiny_scale(monkeypatch, tmp_path):

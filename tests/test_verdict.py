@@ -2,15 +2,19 @@
 
 import json
 import random
+import re
+from pathlib import Path
 from statistics import fmean, pstdev
 
+import nbformat
 import pandas as pd
 import pytest
 from common import ROOT
 from ppo_run import small_run
 
+from helpers import verdict as verdict_module
 from helpers.__main__ import main
-from helpers.maintain.clinic import CASES
+from helpers.maintain.clinic import CASES, HEALTHY
 from helpers.ppo.run import History
 from helpers.verdict import verdict
 
@@ -35,16 +39,15 @@ def first_line(history: History) -> str:
     return verdict(history)[0]
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.look])
+@pytest.mark.parametrize("name", CASES)
 def test_each_sick_run_of_the_gallery_is_named_in_the_first_line(name):
     line = first_line(recorded(name, 2))
     assert line.startswith("look") and CASES[name].look in line
 
 
-HEALTHY = [(run, seed) for run, seed in RUNS if run.startswith(("healthy", "notebook"))]
-
-
-@pytest.mark.parametrize("run, seed", HEALTHY, ids=lambda value: str(value))
+@pytest.mark.parametrize(
+    "run, seed", [(run, seed) for run, seed in RUNS if run in HEALTHY or run.startswith("notebook")], ids=str
+)
 def test_healthy_runs_are_all_ok(run, seed):
     assert [line for line in verdict(recorded(run, seed)) if not line.startswith("ok")] == []
 
@@ -53,6 +56,24 @@ def test_there_are_healthy_runs_enough():
     assert [
         sum(run == name for run, _ in RUNS) for name in ("notebook 06", "notebook 09", "learns nothing")
     ] == [10, 5, 20]
+    assert {(run, 2) for run in (*HEALTHY, *CASES)} <= set(RUNS)
+
+
+def test_every_sick_run_has_a_card_and_a_run_after_the_change():
+    cards = pd.read_csv(DATA / "clinic_cases.csv").set_index("run")
+    assert list(cards.index) == list(CASES)
+    assert cards.notna().all(axis=None) and {(run, 2) for run in cards["after"]} <= set(RUNS)
+
+
+def test_what_a_line_points_to_is_there():
+    """Each sign names a notebook and one of its headings."""
+    source = Path(verdict_module.__file__).read_text(encoding="utf-8")
+    named = set(re.findall(r'"(\d\d) ([^"]+)"', source))
+    assert len(named) > 10
+    for number, heading in named:
+        [notebook] = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+        cells = nbformat.read(notebook, as_version=4).cells
+        assert any(re.search(rf"^#+ {re.escape(heading)}$", cell.source, re.M) for cell in cells), heading
 
 
 def test_of_real_runs_that_learn_nothing_one_in_twenty_at_most_is_said_to_rise_or_fall():
@@ -118,6 +139,42 @@ def test_a_metric_that_falls_while_the_reward_rises_is_named():
         {"step": i, "reward/mean": r, "metrics/gold": gold} for i, (r, gold) in enumerate(scores)
     ]
     assert "metrics/gold fell from 0.60 to 0.20" in first_line(history)
+
+
+def test_a_metric_that_does_not_follow_a_much_higher_reward_is_named():
+    history = nothing_learned(3)
+    history.rounds[0]["reward_std"] = 0.7
+    ends = {"reward": (0.1, 2.2), "gold": (0.53, 0.5)}
+    history.evals = [
+        {"step": i, "reward/mean": ends["reward"][i], "metrics/gold": ends["gold"][i]} for i in (0, 1)
+    ]
+    assert "metrics/gold did not: it was 0.53 and is 0.50" in first_line(history)
+    history.evals[1]["metrics/gold"] = 0.6
+    assert "metrics/" not in "\n".join(verdict(history))
+    history.evals[0]["metrics/gold"] = history.evals[1]["metrics/gold"] = 1.0  # no higher there is
+    assert "metrics/" not in "\n".join(verdict(history))
+
+
+def test_rewards_that_the_run_scales_by_itself_are_not_too_large():
+    history = recorded("reward too large for beta", 2)
+    for row in history.rounds:
+        row["scaled_reward"] = True
+    assert "no say" not in "\n".join(verdict(history))
+
+
+def test_a_hair_too_likely_is_chance():
+    """A dozen rounds whose samples are 0.03 nats too likely, with a third of that as their error: a healthy run had this."""
+    history = recorded("healthy", 2)
+    for update in history.updates:
+        update["logprob"] = -update["entropy"] + 0.03 + 0.005 * (-1) ** (update["step"] // 8)
+    assert "do not come from the policy" not in "\n".join(verdict(history))
+
+
+def test_a_value_head_that_foresees_less_than_a_constant_is_named():
+    history = recorded("healthy", 2)
+    for row in history.rounds:
+        row["explained_variance"] = -0.5
+    assert "the value head explains -0.5" in first_line(history)
 
 
 def test_the_command_judges_checkpoints_and_files(capsys, tmp_path):

@@ -1,14 +1,19 @@
-"""The clinic's runs: notebook 06's, shorter, each with one thing wrong. `python -m helpers record` makes them."""
+"""The clinic's runs: notebook 06's, shorter, each with one thing wrong, and the same after the change. `python -m helpers record`
+makes them, and writes what notebook 08 says of each."""
 
+import random
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from zlib import crc32
 
 from helpers import reviews
 from helpers.course import Course
 from helpers.maintain import details
 from helpers.maintain.bench.seeds import notebook_config
+from helpers.maintain.stored_outputs import run_tagged
+from helpers.notebooks import NOTEBOOKS
 from helpers.ppo.run import Run
 from helpers.ppo.train import train
 from helpers.rewards import load_reward
@@ -18,71 +23,240 @@ STEPS = 96
 
 @dataclass(frozen=True)
 class Case:
-    """A run with one thing wrong.
+    """A run, with one thing wrong or with nothing.
 
-    look: words of the verdict that name it; empty where nothing is wrong.
     changes: what `TRLConfig.evolve` is given.
     faster: the learning rate as a multiple of notebook 06's.
     reward: from the judge's P(POSITIVE) and the sample to the reward.
     prompts: how many of the training prompts it has; all where None.
     detail: what the plain engine lacks, by its name in details.py.
+    ratings: where not None, the run is notebook 09's instead, on a reward model of so many ratings.
+    look: words of the verdict that name what is wrong; empty where nothing is.
+    what, sure: what the sickness is, and how to be sure of it.
+    cure, after: what was changed then, and the run in which it was.
+    tell: the column of notebook 08's curves that shows it best.
     """
 
-    look: str
     changes: dict = field(default_factory=dict)
     faster: float = 1.0
     reward: Callable[[float, str], float] = lambda positive, sample: positive
     prompts: int | None = None
     detail: str = ""
+    ratings: int | None = None
+    look: str = ""
+    what: str = ""
+    sure: str = ""
+    cure: str = ""
+    after: str = "healthy"
+    tell: str = ""
+
+
+def method(**settings) -> dict:
+    """A change to the method's settings."""
+    return dict(method=settings)
 
 
 def tokens(count: int) -> dict:
     """The change to responses of at most that many tokens."""
-    return dict(method=dict(gen_kwargs=dict(max_new_tokens=count)))
+    return method(gen_kwargs=dict(max_new_tokens=count))
 
+
+def words(sample: str) -> int:
+    """How many words a sample has."""
+    return len(sample.split())
+
+
+HEALTHY = {
+    "healthy": Case(),
+    "healthy, 48 tokens": Case(tokens(48)),
+    "scaled by its spread": Case(
+        method(cliprange_reward=None, scale_reward="running"), reward=lambda positive, sample: 100 * positive
+    ),
+    "near 12 words": Case(reward=lambda positive, sample: -abs(words(sample) - 12) / 10),
+    "length up to 15 words": Case(
+        tokens(48), reward=lambda positive, sample: positive + min(words(sample), 15) / 10
+    ),
+    "free up to 25 words": Case(
+        tokens(48), reward=lambda positive, sample: positive - max(words(sample) - 25, 0) / 10
+    ),
+}
+"""Runs with nothing wrong: those in which a sickness was cured."""
 
 CASES = {
-    "healthy": Case(""),
-    "healthy, 48 tokens": Case("", tokens(48)),
-    "beta 0": Case("beta is 0", dict(method=dict(init_kl_coef=0.0))),
-    "a word is rewarded": Case("repeats itself", reward=lambda positive, sample: float(sample.count("best"))),
-    "steps 30 times as large": Case("steps are too large", faster=30),
-    "steps a thousandth as large": Case("steps are too small", faster=1 / 1000),
-    "no whitening": Case("not whitened", detail="whitening"),
-    "padding in the means": Case("not whitened", tokens(48), detail="whitening leaves padding out"),
-    "top_k 5": Case("do not come from the policy", dict(method=dict(gen_kwargs=dict(top_k=5)))),
-    "sampled at 0.7, scored at 1": Case(
-        "do not come from the policy", detail="sampling and scoring at one temperature"
+    "dropout is on": Case(
+        detail="dropout is off",
+        look="disagree about the same tokens",
+        what="Dropout stays on while samples are drawn and scored, so the same token gets another probability each time.",
+        sure="Score one batch twice, without a step in between: the ratio should be 1, and the KL to the reference 0.",
+        cure="switch dropout off",
+        tell="first ratio",
     ),
-    "reward times 100": Case(
-        "the penalty has no say",
-        dict(method=dict(cliprange_reward=None)),
-        reward=lambda positive, sample: 100 * positive,
+    "sampled from the top 5": Case(
+        method(gen_kwargs=dict(top_k=5)),
+        look="do not come from the policy",
+        what="Samples come from the five likeliest tokens, and are scored as if they came from all.",
+        sure="The mean of log pi plus entropy over the samples should be 0; the policy's own samples are no likelier than it says.",
+        cure="set top_k to 0",
+        tell="log pi + entropy",
     ),
-    "constant reward": Case("every sample has the same reward", reward=lambda positive, sample: 1.0),
-    "reward at the clip": Case("cliprange_reward", reward=lambda positive, sample: 100 * positive),
+    "sampled colder than scored": Case(
+        detail="sampling and scoring at one temperature",
+        look="do not come from the policy",
+        what="Samples are drawn at temperature 0.7 and scored at 1.",
+        sure="The mean of log pi plus entropy over the samples should be 0. Then look which temperature each of the two has.",
+        cure="use one temperature",
+        tell="log pi + entropy",
+    ),
+    "no whitening": Case(
+        detail="whitening",
+        look="not whitened",
+        what="The advantages are used as they come, not shifted and scaled to mean 0 and deviation 1.",
+        sure="Before a round's first step the policy loss is minus the mean advantage: 0 where they are whitened.",
+        cure="whiten the advantages",
+        tell="first policy loss",
+    ),
+    "padding in the means": Case(
+        tokens(48),
+        detail="whitening leaves padding out",
+        look="not whitened",
+        what="The zeros on padding count in the mean and deviation by which advantages are whitened.",
+        sure="The policy loss before a round's first step is not 0, and is further from it the more padding there is.",
+        cure="leave padding out of the means",
+        after="healthy, 48 tokens",
+        tell="first policy loss",
+    ),
+    "constant reward": Case(
+        reward=lambda positive, sample: 1.0,
+        look="every sample has the same reward",
+        what="The reward function gives every text the same number.",
+        sure="Call it on one good and one bad text. All that still moves the policy is the value head's noise.",
+        cure="mend the reward function",
+        tell="commonest reward",
+    ),
     "rare reward": Case(
-        "tells hardly any of them apart",
-        reward=lambda positive, sample: float(crc32(sample.encode()) % 200 == 0),
+        reward=lambda positive, sample: float(words(sample) == 12),
+        look="tells hardly any of them apart",
+        what="Only a text of exactly 12 words earns anything, and such texts hardly ever come up.",
+        sure="Score 200 samples before training: how many get the highest reward, and how many all the same?",
+        cure="reward a part of the way",
+        after="near 12 words",
+        tell="commonest reward",
+    ),
+    "reward beyond the clip": Case(
+        reward=lambda positive, sample: 100 * positive,
+        look="cliprange_reward",
+        what="The reward goes to 100, and cliprange_reward cuts it at 10, so all but the worst texts count as equal.",
+        sure="Compare the rewards that your function returns with cliprange_reward.",
+        cure="divide the reward by 100",
+        tell="rewards cut",
+    ),
+    "reward too large for beta": Case(
+        method(cliprange_reward=None),
+        reward=lambda positive, sample: 100 * positive,
+        look="the penalty has no say",
+        what="The reward goes to 100 and nothing cuts it. Beside it beta times KL is nothing.",
+        sure="Compare beta times 10 nats with the spread of the rewards.",
+        cure="divide rewards by their spread",
+        after="scaled by its spread",
+        tell="KL",
+    ),
+    "steps too large": Case(
+        faster=30,
+        look="steps are too large",
+        what="The learning rate is 30 times as high: the first round already destroys the model.",
+        sure="Look at clip fraction and KL within a round. Run the first rounds again at a tenth of the rate.",
+        cure="lower the learning rate",
+        tell="clip fraction",
+    ),
+    "steps too small": Case(
+        faster=1 / 1000,
+        look="steps are too small",
+        what="The learning rate is a thousandth: the policy stays where it was.",
+        sure="The KL stays at 0 although the rewards differ. With equal rewards it might stay there too.",
+        cure="raise the learning rate",
+        tell="KL",
+    ),
+    "value head does not learn": Case(
+        method(vf_coef=0.0),
+        look="a constant, which explains 0, would do better",
+        what="vf_coef is 0, so nothing trains the head that forecasts rewards.",
+        sure="Explained variance stays below 0 after many rounds. Near 0 is common, and no sickness.",
+        cure="set vf_coef to 1",
+        tell="explained variance",
+    ),
+    "beta is 0": Case(
+        method(init_kl_coef=0.0),
+        look="beta is 0",
+        what="Nothing holds the policy to the language that it started from.",
+        sure="Look up init_kl_coef. The KL goes on growing after the reward has levelled off.",
+        cure="set init_kl_coef to 0.02",
+        tell="KL",
+    ),
+    "one word is rewarded": Case(
+        reward=lambda positive, sample: float(sample.count("best")),
+        look="repeats itself",
+        what="The reward counts the word \"best\", and the policy has learned to say it.",
+        sure="Print samples: what do they all share? Then score a text of that alone.",
+        cure="reward the whole text's sense",
+        tell="distinct pairs",
     ),
     "length is rewarded": Case(
-        "length pays", tokens(48), reward=lambda positive, sample: len(sample.split()) / 10
+        tokens(48),
+        reward=lambda positive, sample: positive + words(sample) / 10,
+        look="length pays",
+        what="Each word earns a tenth beside the judge's score, so the policy never stops.",
+        sure="Plot reward against length. Score one text and the same text twice over.",
+        cure="cap what length earns",
+        after="length up to 15 words",
+        tell="length",
     ),
     "silence is rewarded": Case(
-        "silence pays", tokens(48), reward=lambda positive, sample: -len(sample.split()) / 10
+        tokens(48),
+        reward=lambda positive, sample: positive - words(sample) / 10,
+        look="silence pays",
+        what="Each word costs a tenth, more than praise earns, so the policy says as little as it can.",
+        sure="Plot reward against length. Score the prompt alone.",
+        cure="let the first 25 words be free",
+        after="free up to 25 words",
+        tell="length",
     ),
-    "dropout": Case("disagree about the same tokens", detail="dropout is off"),
-    "two prompts": Case("2 different prompts", prompts=2),
-    "4 tokens": Case("end at max_new_tokens", tokens(4)),
-}
-"""The gallery: what was done to each run, and what the verdict's first line says of it."""
-NOTHING = Case("no more than chance", reward=lambda positive, sample: crc32(sample.encode()) / 2**32)
+    "judge of ten ratings": Case(
+        ratings=10,
+        look="the reward is being gamed",
+        what="The reward model was fitted to ten comparisons. What it likes is chance, and the policy finds it.",
+        sure="Have people, or another judge, rate new samples. Its own reward cannot say.",
+        cure="collect more ratings",
+        after="notebook 09",
+        tell="a second judge",
+    ),
+    "two prompts": Case(
+        prompts=2,
+        look="2 different prompts",
+        what="The run practises on two prompts, over and over.",
+        sure="Count the different prompts. Compare the rewards of training with those on held-out prompts.",
+        cure="give it hundreds of prompts",
+        tell="different prompts",
+    ),
+    "texts cut short": Case(
+        tokens(4),
+        look="end at max_new_tokens",
+        what="max_new_tokens is 4, so the judge reads beginnings only.",
+        sure="Print samples: do they stop in the middle of a sentence?",
+        cure="raise max_new_tokens",
+        tell="ends at the limit",
+    ),
+}  # fmt: skip
+"""The gallery: what was done to each run, what the verdict's first line says of it, and the rest of its card."""
+
+NOTHING = Case(reward=lambda positive, sample: crc32(sample.encode()) / 2**32)
 """A reward that has nothing to do with the text."""
 
 
-def run(here: Course, name: str, seed: int, steps: int = STEPS) -> Run:
-    """The trainer of one of `CASES`, or of "learns nothing", after its run."""
-    case = {**CASES, "learns nothing": NOTHING}[name]
+def run(here: Course, name: str, seed: int = 2, steps: int = STEPS) -> Run:
+    """The trainer of one of `HEALTHY` or `CASES`, or of "learns nothing", after its run."""
+    case = {**HEALTHY, **CASES, "learns nothing": NOTHING}[name]
+    if case.ratings is not None:
+        return feedback_run(case.ratings, seed)
     judge = load_reward(here.reward_model, here.device)
     prompts, held_out = reviews.make_prompts(here)
 
@@ -101,3 +275,23 @@ def run(here: Course, name: str, seed: int, steps: int = STEPS) -> Run:
         return details.run(case.detail, config, **given)
     with tempfile.TemporaryDirectory() as folder:
         return train(config=config.evolve(train=dict(checkpoint_dir=folder, save_best=False)), **given)
+
+
+@cache
+def feedback() -> dict:
+    """What notebook 09 defines up to its run."""
+    return run_tagged(NOTEBOOKS / "09_human_feedback.ipynb", "recipe")
+
+
+def feedback_run(ratings: int | None, seed: int) -> Run:
+    """The trainer of notebook 09's run after it, on a reward model of `ratings` ratings, drawn by `seed`, or of all where None."""
+    names = feedback()
+    data = names["training_data"](names["rated"]["train"])
+    if ratings is None:
+        model = names["fit"](data, seed=0)
+    else:
+        model = names["fit"](random.Random(seed).sample(data, ratings), seed=seed)
+    given = {name: names[name] for name in ("prompts", "eval_prompts", "metric_fn")}
+    with tempfile.TemporaryDirectory() as folder:
+        config = names["config"].evolve(train=dict(seed=seed, checkpoint_dir=folder))
+        return train(reward_fn=names["normalised"](model), config=config, **given)

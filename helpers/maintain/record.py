@@ -1,5 +1,4 @@
-"""Records the runs that notebooks 06, 07 and 09 show and that take too long to make there, and those that the verdict is tried on:
-`python -m helpers record`."""
+"""Records the runs that notebooks 06 to 09 show and that take too long to make there: `python -m helpers record`."""
 
 import os
 import random
@@ -150,11 +149,12 @@ def details(here: Course) -> dict[str, pd.DataFrame]:
 
 
 def clinic(here: Course) -> dict[str, pd.DataFrame]:
-    """The runs that `helpers.verdict` is held to: the gallery, healthy runs with several seeds, and runs that learn nothing.
+    """The runs of notebook 08, to which `helpers.verdict` is held: the gallery, cured runs, healthy ones with several seeds, and runs
+    that learn nothing.
 
     Returns:
-        Their histories without times (run, seed and a column for each number: rounds, updates, evals) and, of the gallery, the
-        samples of the last evaluation (run, seed, prompt, output, reward).
+        Their histories without times (run, seed and a column for each number: rounds, updates, evals); of the gallery the
+        samples of the last evaluation (run, seed, prompt, output, reward), and what each sick run's card says (cases).
     """
     tables: dict[str, list[dict]] = {"rounds": [], "updates": [], "evals": [], "samples": []}
 
@@ -165,20 +165,19 @@ def clinic(here: Course) -> dict[str, pd.DataFrame]:
             tables[name] += [dict(run=run, seed=seed) | row for row in table]
         print(f"{run}, seed {seed}: reward {trainer.history.rounds[-1]['reward']:.2f}", flush=True)
 
-    for run in gallery.CASES:
-        keep(run, 2, gallery.run(here, run, 2), SAMPLES)
+    for run in (*gallery.HEALTHY, *gallery.CASES):
+        keep(run, 2, gallery.run(here, run), SAMPLES)
     for seed in range(HEALTHY):
         keep("notebook 06", seed, gallery.run(here, "healthy", seed, notebook_config(here).train.total_steps))
     for seed in range(NOTHING):
         keep("learns nothing", seed, gallery.run(here, "learns nothing", seed))
-    names = run_tagged(NOTEBOOKS / "09_human_feedback.ipynb", "recipe")
-    model = names["fit"](names["training_data"](names["rated"]["train"]), seed=0)
-    given = {name: names[name] for name in ("prompts", "eval_prompts", "metric_fn")}
     for seed in range(HEALTHY_FEEDBACK):
-        with tempfile.TemporaryDirectory() as folder:
-            config = names["config"].evolve(train=dict(seed=seed, checkpoint_dir=folder))
-            keep("notebook 09", seed, train(reward_fn=names["normalised"](model), config=config, **given))
-    return {name: pd.DataFrame(rows) for name, rows in tables.items()}
+        keep("notebook 09", seed, gallery.feedback_run(None, seed), SAMPLES)
+    cards = [
+        {"run": run} | {name: getattr(case, name) for name in ("what", "sure", "cure", "after", "tell")}
+        for run, case in gallery.CASES.items()
+    ]
+    return {name: pd.DataFrame(rows) for name, rows in (tables | {"cases": cards}).items()}
 
 
 def main(folder: Path = NOTEBOOKS / "data") -> None:

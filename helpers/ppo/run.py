@@ -34,8 +34,8 @@ from helpers.rewards import MetricFn, RewardFn, measure
 class History:
     """What a run was like: flat rows, ready for pandas.
 
-    rounds: a row per round of rollouts (step, samples, reward, reward_std, same_reward, cut_reward, kl, kl_std, kl_coef, length,
-        cut, prompts, distinct, opening, ending, distinct_2, seconds_*; as its update begins, explained_variance; with trlX
+    rounds: a row per round of rollouts (step, samples, reward, reward_std, same_reward, cut_reward, scaled_reward, kl, kl_std, kl_coef,
+        length, cut, prompts, distinct, opening, ending, distinct_2, seconds_*; as its update begins, explained_variance; with trlX
         padding_whitened)
     updates: a row per optimizer step (step, loss, policy_loss, value_loss, ratio, clipfrac, approx_kl, logprob, entropy,
         grad_norm, lr)
@@ -300,6 +300,7 @@ class Run:
             "reward_std": rewards.std(unbiased=False).item(),
             "same_reward": rewards.unique(return_counts=True)[1].max().item() / len(rewards),
             "cut_reward": (rewards.abs() >= limit).float().mean().item() if limit else 0.0,
+            "scaled_reward": self.config.method.scale_reward in ("ref", "running"),
             "kl": kl.mean().item(),
             "kl_std": kl.std(unbiased=False).item(),
             "kl_coef": self.kl_coef,

@@ -1,5 +1,6 @@
 """What several widgets share: controls and how they look, what is asked of rows, clicks while a cell runs."""
 
+import math
 import queue
 from collections.abc import Callable
 from typing import Any
@@ -60,6 +61,37 @@ def check_rows(rows: list[dict], keys: tuple[str, ...], label: str, source: str)
         lacking = [key for key in keys if key not in given]
         if lacking:
             raise CourseError(f"{label.format(index)} lacks {', '.join(lacking)}. {source}")
+
+
+def text_of(value: object) -> str:
+    """A text of a sample; pandas reads an empty one from a CSV file as NaN."""
+    return value if isinstance(value, str) else ""
+
+
+def number_of(row: dict, name: str, where: str, source: str) -> float:
+    """The number `name` of a row, possibly infinite or NaN; a CSV file has an empty text for NaN.
+
+    Raises:
+        CourseError: it is no number.
+    """
+    try:
+        return float("nan" if row[name] == "" else row[name])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CourseError(
+            f"{where} has {row[name]!r:.40} as its {name}: expected a number. {source}"
+        ) from error
+
+
+def finite(row: dict, name: str, where: str, source: str) -> float:
+    """The number `name` of a row, where infinity and NaN have no meaning.
+
+    Raises:
+        CourseError: it is no finite number.
+    """
+    value = number_of(row, name, where, source)
+    if not math.isfinite(value):
+        raise CourseError(f"{where} has {row[name]!r:.40} as its {name}: expected a finite number. {source}")
+    return value
 
 
 class Clicks:

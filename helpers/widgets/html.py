@@ -64,6 +64,11 @@ def escape(text: str, limit: int = LIMIT) -> str:
     return f'<bdi dir="auto">{markup.replace(chr(0), "<wbr>")}</bdi>'
 
 
+def label(text: str) -> str:
+    """`text` for a picture or an attribute, which take no elements: without the signs that formulas begin and end with."""
+    return html.escape(re.sub(r"[$\\]", " ", plain(text)))
+
+
 def number(value: float | None) -> str:
     """Two decimals with a true minus sign, large numbers with a power of ten; nothing for None."""
     if value is None:

@@ -1,12 +1,10 @@
 """The KL lab: what a nat of KL buys, over recorded runs that differ in beta alone."""
 
-import math
-
 import ipywidgets as widgets
 
-from helpers.errors import CourseError
 from helpers.palette import BLUE
-from helpers.widgets.controls import back_and_on, check_rows, rest_at_ends
+from helpers.widgets.controls import back_and_on, check_rows, finite, number_of, rest_at_ends, text_of
+from helpers.widgets.drawing import Axis, drawable
 from helpers.widgets.html import Static, number, sentence, table
 
 WIDTH, HEIGHT = 560, 320
@@ -17,32 +15,6 @@ RUN_KEYS, SAMPLE_KEYS = ("beta", "step", "reward", "kl"), ("beta", "prompt", "ou
 SOURCE = "Read runs and samples from the CSV files that `python -m helpers record` writes: pandas.read_csv(file).to_dict('records')."
 QUIET = "#666666"
 """The lines that are not chosen: thin, dashed, and dark enough to read."""
-LARGEST = 1e100
-"""Numbers beyond are in the tables only: a diverged run has them, and next to them all others would be one dot."""
-
-
-def ticks(low: float, high: float) -> list[float]:
-    """About five round numbers from the one at or below `low` to the one at or above `high`."""
-    rough, size = (high - low) / 5, max(abs(low), abs(high))
-    if rough <= max(1e-9 * size, 1e-100):  # all the same but for rounding, which is finer than ticks can be
-        rough = max(size, 1.0)
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(power * nice for nice in (1, 2, 5, 10) if power * nice >= rough * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [step * n for n in range(first, max(last, first + 1) + 1)]
-
-
-class Axis:
-    """Numbers along one side of the picture, and where they are drawn."""
-
-    def __init__(self, values: list[float], start: float, end: float):
-        self.ticks = ticks(min(values), max(values))
-        self.start, self.end = start, end
-
-    def place(self, value: float) -> float:
-        """The pixel at which `value` stands."""
-        share = (value - self.ticks[0]) / (self.ticks[-1] - self.ticks[0])
-        return round(self.start + share * (self.end - self.start), 1)
 
 
 class KLLab:
@@ -64,14 +36,14 @@ class KLLab:
             {
                 "prompt": text_of(row["prompt"]),
                 "output": text_of(row["output"]),
-                "reward": number_of(row, "reward", f"samples[{index}]"),
-                "beta": finite(row, "beta", f"samples[{index}]"),
+                "reward": number_of(row, "reward", f"samples[{index}]", SOURCE),
+                "beta": finite(row, "beta", f"samples[{index}]", SOURCE),
             }
             for index, row in enumerate(samples)
         ]
         evaluations = [
-            {name: finite(row, name, f"runs[{index}]") for name in ("beta", "step")}
-            | {name: number_of(row, name, f"runs[{index}]") for name in ("reward", "kl")}
+            {name: finite(row, name, f"runs[{index}]", SOURCE) for name in ("beta", "step")}
+            | {name: number_of(row, name, f"runs[{index}]", SOURCE) for name in ("reward", "kl")}
             for index, row in enumerate(runs)
         ]
         self.runs: dict[float, list[dict]] = {}
@@ -118,7 +90,7 @@ class KLLab:
 
     def left_out(self) -> str:
         """What the picture does not show, as a sentence for each run."""
-        counts = {beta: sum(not drawable(row) for row in rows) for beta, rows in self.runs.items()}
+        counts = {beta: sum(not has_place(row) for row in rows) for beta, rows in self.runs.items()}
         return "".join(
             sentence(
                 f"With beta {beta:g}, the picture leaves out {count} of {len(self.runs[beta])} evaluations: reward or KL is "
@@ -130,7 +102,7 @@ class KLLab:
 
     def svg(self, chosen: float) -> str:
         """Reward against KL, one line per beta; the chosen one is solid, thick, dotted at each evaluation and in bold."""
-        drawn = {beta: [row for row in rows if drawable(row)] for beta, rows in self.runs.items()}
+        drawn = {beta: [row for row in rows if has_place(row)] for beta, rows in self.runs.items()}
         points = [row for rows in drawn.values() for row in rows] or [{"kl": 0.0, "reward": 0.0}]
         x = Axis([row["kl"] for row in points], LEFT, WIDTH - RIGHT)
         y = Axis([row["reward"] for row in points], HEIGHT - BOTTOM, TOP)
@@ -161,40 +133,9 @@ class KLLab:
         return Static(table(rows, "Held-out reward and KL at the end of each run"))
 
 
-def text_of(value: object) -> str:
-    """A text of a sample; pandas reads an empty one from a CSV file as NaN."""
-    return value if isinstance(value, str) else ""
-
-
-def number_of(row: dict, name: str, where: str) -> float:
-    """The number `name` of a row, possibly infinite or NaN; a CSV file has an empty text for NaN.
-
-    Raises:
-        CourseError: it is no number.
-    """
-    try:
-        return float("nan" if row[name] == "" else row[name])
-    except (TypeError, ValueError, OverflowError) as error:
-        raise CourseError(
-            f"{where} has {row[name]!r:.40} as its {name}: expected a number. {SOURCE}"
-        ) from error
-
-
-def finite(row: dict, name: str, where: str) -> float:
-    """The number `name` of a row, where infinity and NaN have no meaning.
-
-    Raises:
-        CourseError: it is no finite number.
-    """
-    value = number_of(row, name, where)
-    if not math.isfinite(value):
-        raise CourseError(f"{where} has {row[name]!r:.40} as its {name}: expected a finite number. {SOURCE}")
-    return value
-
-
-def drawable(row: dict) -> bool:
-    """Whether an evaluation has a place in the picture; NaN has none, and fails every comparison."""
-    return all(abs(row[name]) < LARGEST for name in ("reward", "kl"))
+def has_place(row: dict) -> bool:
+    """Whether an evaluation has a place in the picture."""
+    return drawable(row["reward"]) and drawable(row["kl"])
 
 
 def axes(x: Axis, y: Axis) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from helpers.feedback.pairs import Pair
 from helpers.feedback.ratings import Rating, Ratings
+from helpers.widgets.diagnosis import Diagnosis
 from helpers.widgets.inspector import Challenge, RewardInspector
 from helpers.widgets.kl_lab import KLLab
 from helpers.widgets.labeller import PreferenceLabeller
@@ -68,6 +69,24 @@ def lab(text, path):
     return KLLab([run], [{"beta": 0.1, "prompt": text, "output": text, "reward": 0.5}])
 
 
+def diagnosis(text, path):
+    words = dict(what=text, sure=text, tell=text)
+    cases = [
+        dict(run=f"{name} {text}", after="well", cure=f"{name} {text}", **words) for name in ("sick", "ill")
+    ]
+    curves = [
+        {"run": run, "step": step, "reward": step, f"curve {text}": 1.0}
+        for run in ("well", *(case["run"] for case in cases))
+        for step in (0, 8)
+    ]
+    shown = Diagnosis(
+        curves, [{"run": cases[0]["run"], "prompt": text, "output": text, "reward": 0.5}], cases
+    )
+    shown.sickness.value, shown.cure.value = cases[0]["run"], cases[0]["cure"]
+    shown.tell.click()
+    return shown
+
+
 def labeller(text, path):
     ratings = Ratings(path / "ratings.jsonl")
     pairs = [Pair(text, f"{text} 1", f"{text} 2"), Pair("prompt", text, "second")]
@@ -93,7 +112,7 @@ def undone_labeller(text, path):
     return shown
 
 
-WIDGETS = [inspector, browser, failing_browser, explorer, lab, labeller, undone_labeller]
+WIDGETS = [inspector, browser, failing_browser, explorer, lab, diagnosis, labeller, undone_labeller]
 
 
 def states(widget):

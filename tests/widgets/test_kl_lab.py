@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from helpers.errors import CourseError
+from helpers.widgets.drawing import ticks
 from helpers.widgets.html import number
-from helpers.widgets.kl_lab import KLLab, ticks
+from helpers.widgets.kl_lab import KLLab
 
 SVG = "{http://www.w3.org/2000/svg}"
 DATA = Path(__file__).resolve().parents[2] / "notebooks" / "data"
