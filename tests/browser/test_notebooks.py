@@ -3,7 +3,9 @@
 import re
 
 import nbformat
+import pandas as pd
 import pytest
+from common import ROOT
 
 HANDS = ["keyboard", "mouse"]
 
@@ -103,6 +105,29 @@ def slide(reader) -> None:
     handle.scroll_into_view_if_needed()
     handle.focus()
     reader.page.keyboard.press("ArrowRight")
+
+
+def test_diagnosis(open_notebook, screenshot):
+    """Every patient of notebook 08 is solved, the first ones by keyboard, the others by mouse."""
+    reader = open_notebook("08_clinic.ipynb")
+    reader.run_all(300)
+    cards = pd.read_csv(ROOT / "notebooks" / "data" / "clinic_cases.csv")
+    order = cards.sample(frac=1, random_state=0)  # as the notebook has it
+    for place, card in enumerate(order.itertuples(), 1):
+        reader.by = "keyboard" if place <= 4 else "mouse"
+        reader.type("Patient", str(place), role="spinbutton")
+        assert reader.sees(f"Patient {place}: samples at the end"), card.run
+        if place == 1:
+            reader.press("button", "Am I right?")
+            assert reader.sees("Choose a sickness and a cure first")
+        reader.press("button", card.run)
+        reader.press("button", card.cure)
+        reader.press("button", "Am I right?")
+        assert reader.sees(f"{place} of {len(order)} patients solved"), card.run
+        if place in (1, 5):
+            screenshot(reader, reader.by)
+    reader.press("button", "Previous")
+    assert reader.sees(f"Right: {order.iloc[-2].run}")
 
 
 def test_preference_labeller(open_notebook, screenshot, server):
