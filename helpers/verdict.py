@@ -400,7 +400,7 @@ def judge_values(history: History) -> Iterator[Sign]:
         yield Sign(
             False,
             f"the value head explains {fmean(later):.1f} of what makes returns differ: a constant, which explains 0, would do better",
-            "Set method.vf_coef to 1, give the run more rounds, and bring rewards to about 1",
+            "Is method.vf_coef 0? Else give the run more rounds, and bring rewards to about 1",
             "07 Is the value head worth it?",
         )
 

@@ -129,7 +129,7 @@ CASES = {
         reward=lambda positive, sample: 1.0,
         look="every sample has the same reward",
         what="The reward function gives every text the same number.",
-        sure="Call it on one good and one bad text. All that still moves the policy is the value head's noise.",
+        sure="Call it on one good and one bad text.",
         cure="mend the reward function",
         tell="commonest reward",
     ),
@@ -145,7 +145,7 @@ CASES = {
     "reward beyond the clip": Case(
         reward=lambda positive, sample: 100 * positive,
         look="cliprange_reward",
-        what="The reward goes to 100, and cliprange_reward cuts it at 10, so all but the worst texts count as equal.",
+        what="The reward goes to 100, and cliprange_reward cuts it at 10, so all texts from a score of 0.1 up count as equal.",
         sure="Compare the rewards that your function returns with cliprange_reward.",
         cure="divide the reward by 100",
         tell="rewards cut",
