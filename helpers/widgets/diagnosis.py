@@ -20,7 +20,7 @@ from helpers.widgets.controls import (
 from helpers.widgets.drawing import Axis, drawable
 from helpers.widgets.html import Static, label, number, plain, sentence, table
 
-ACROSS, WIDTH, HEIGHT = 4, 170, 100
+ACROSS, WIDTH, HEIGHT = 5, 165, 100
 """Curves side by side, and the room of each in pixels."""
 LEFT, RIGHT, TOP, BOTTOM = 40, 8, 24, 8
 """Within that room: for the numbers at the axis, for the name over the curve, and for air."""
