@@ -1,5 +1,6 @@
 """Checks for the exercises, one module a notebook: each names the mistake that was made."""
 
+from helpers.exercises.beyond_ppo import check_dpo_loss, check_group_advantages
 from helpers.exercises.clinic import check_standard_errors, check_surprise
 from helpers.exercises.finetune import check_labels, check_learning_rates, check_perplexity
 from helpers.exercises.human_feedback import check_error_rate, check_graded_loss, check_raw_beta
