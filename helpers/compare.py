@@ -1,15 +1,47 @@
-"""Before and after: two models on the same prompts with the same seed, and what training did to the weights."""
+"""Before and after: two models on the same prompts with the same seed, how sure the difference is, and what training did to the weights."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
+from helpers.errors import CourseError
 from helpers.ppo import loss
 from helpers.ppo.rollout import pad_rows
 from helpers.ppo.run import Run
 from helpers.rewards import RewardFn, score
+
+# With fewer prompts the interval is too narrow: of 2,000 simulated comparisons of equal models it held the true difference, 0, in
+# 93 to 95% with 64 prompts, in 92% with 20, in 86 to 90% with 10 and in 82% with 5.
+FEWEST_PROMPTS = 20
+RESAMPLES = 5_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95% interval, to be printed with the format of a number: f"{estimate:+.2f}".
+
+    Args:
+        mean: the mean; None where there is nothing to average.
+        low, high: the interval; None where there are fewer than FEWEST_PROMPTS prompts.
+        prompts: how many different prompts.
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    prompts: int
+
+    def __format__(self, spec: str) -> str:
+        if self.mean is None:
+            return "nothing to compare yet"
+        if self.low is None:
+            return f"{self.mean:{spec}}, no interval: {self.prompts} of the {FEWEST_PROMPTS} prompts that it needs"
+        return f"{self.mean:{spec}}, 95% interval {self.low:{spec}} to {self.high:{spec}}, {self.prompts} prompts"
 
 
 def continue_prompts(
@@ -36,17 +68,85 @@ def before_after(
     prompts: list[str],
     reward_fn: RewardFn,
     seed: int = 0,
+    samples: int = 1,
     **gen_kwargs: Any,
 ) -> pd.DataFrame:
-    """Columns prompt, before, reward_before, after, reward_after, gain: one row per prompt, in order."""
-    table = pd.DataFrame({"prompt": prompts})
+    """Both models' continuations of the same prompts, with rewards.
+
+    Args:
+        seed: of the first sample of each prompt, in both models; the second has seed + 1, and so on.
+        samples: how many continuations of each prompt each model writes.
+    Returns:
+        Columns prompt, before, reward_before, after, reward_after, gain: one row per prompt, in order, then one per prompt with
+        the second sample, and so on.
+    Raises:
+        CourseError: fewer than one sample.
+    """
+    if samples < 1:
+        raise CourseError(f"samples is {samples}: expected 1 or more, the number of texts for each prompt")
+    table = pd.DataFrame({"prompt": prompts * samples})
     for name, model in [("before", before), ("after", after)]:
-        outputs = continue_prompts(model, tokenizer, prompts, seed, **gen_kwargs)
-        samples = [prompt + output for prompt, output in zip(prompts, outputs, strict=True)]
+        drawn = (continue_prompts(model, tokenizer, prompts, seed + i, **gen_kwargs) for i in range(samples))
+        outputs = [output for texts in drawn for output in texts]
+        written = [prompt + output for prompt, output in zip(table["prompt"], outputs, strict=True)]
         table[name] = outputs
-        table[f"reward_{name}"] = score(reward_fn, samples, prompts, outputs, tokenizer=tokenizer)
+        table[f"reward_{name}"] = score(
+            reward_fn, written, table["prompt"].tolist(), outputs, tokenizer=tokenizer
+        )
     table["gain"] = table["reward_after"] - table["reward_before"]
     return table
+
+
+def mean_gain(table: pd.DataFrame) -> Estimate:
+    """How much higher the reward is after than before on the same prompt, on average; `table` is from `before_after`."""
+    return bootstrap(table["gain"], table["prompt"])
+
+
+def win_rate(table: pd.DataFrame, tie_margin: float = 0.0) -> Estimate:
+    """The share of a table's rows in which the text after has the higher reward; a tie counts half.
+
+    Args:
+        table: what `before_after` gave.
+        tie_margin: in units of the reward; texts that differ by less are a tie. The same text twice always is one.
+    """
+    tie = (table["before"] == table["after"]) | (table["gain"] == 0) | (table["gain"].abs() < tie_margin)
+    return share_of_wins(np.where(tie, 0.5, table["gain"] > 0), table["prompt"])
+
+
+def share_of_wins(outcomes: Sequence[float], prompts: Sequence[str]) -> Estimate:
+    """The mean of outcomes, each 1 for a win, 0.5 for a tie, 0 for a loss, with its interval.
+
+    Where all of 20 comparisons were won, drawing from them would give 100% to 100%. So one prompt won and one lost are added to
+    those that are drawn from, as Agresti and Coull add two of each (The American Statistician 52 (1998), 119-126,
+    doi.org/10.1080/00031305.1998.10480550). Of 1,000 simulated intervals each, for win rates from 0.5 to 0.98 and 20 to 64 prompts,
+    95 to 99% then held the true one; without, at 0.98, 47 to 85%.
+    """
+    return bootstrap(outcomes, prompts, added=(0.0, 1.0))
+
+
+def bootstrap(values: Sequence[float], prompts: Sequence[str], added: tuple[float, ...] = ()) -> Estimate:
+    """The mean of values and its 95% interval, where several values may be of one prompt.
+
+    Samples of one prompt resemble each other, so it is prompts that are drawn: as many as there are, with replacement, each with
+    all its values, 5,000 times. The interval is the middle 95% of the means (Efron and Tibshirani, An Introduction to the Bootstrap,
+    1993, chapter 13). It is of other prompts of the same kind, not of another training. The same values give the same interval.
+
+    Args:
+        values: the values, (N,).
+        prompts: the prompt of each, (N,).
+        added: values that are drawn too, each as a prompt with as many values as the others have; they are not in the mean.
+    """
+    found = pd.DataFrame({"prompt": list(prompts), "value": np.asarray(values, dtype=float)})
+    groups = found.groupby("prompt", sort=False)["value"].agg(["sum", "count"])
+    n = len(groups)
+    if n < FEWEST_PROMPTS:
+        return Estimate(float(found["value"].mean()) if n else None, None, None, n)
+    each = groups["count"].mean()
+    sums = np.append(groups["sum"], [value * each for value in added])
+    counts = np.append(groups["count"], [each for _ in added])
+    drawn = np.random.default_rng(0).integers(len(sums), size=(RESAMPLES, len(sums)))
+    low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [0.025, 0.975])
+    return Estimate(float(found["value"].mean()), float(low), float(high), n)
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import textwrap
 import uuid
 
 import nbformat
@@ -94,3 +95,30 @@ def test_a_readers_ratings_take_the_simulated_raters_place(recipe, tmp_path, cou
     )
     assert f"Used from here on: {used}" in told and re.search(rf"\b{count} preferences of your own", told)
     assert "Ada, twice: 5 pairs rated by both or twice, the same choice on 100%" in told
+
+
+def test_a_reader_compares_blind_in_a_file_of_its_own(tmp_path):
+    """Somebody who takes the longer text clicks through 25 pairs; the notebook gives their win rate, and its reward model never sees it."""
+    clicks = """
+    from helpers.widgets import labeller as module
+    module.MIN_SECONDS = 0
+    blind_labeller.rater.value = "Ada"
+    for _ in range(25):
+        pair, side = blind_labeller.pair, blind_labeller.side
+        longer = "first" if len(pair.first) > len(pair.second) else "second"
+        (blind_labeller.left if side == longer else blind_labeller.right).click()
+    """
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    shows, asks = (
+        next(i for i, c in enumerate(notebook.cells) if c.cell_type == "code" and text in c.source)
+        for text in ("blind_labeller.view", "yours = ")
+    )
+    rating = nbformat.v4.new_code_cell(textwrap.dedent(clicks))
+    notebook.cells = [*notebook.cells[: shows + 1], rating, *notebook.cells[shows + 1 : asks + 1]]
+    env = {"RLHF_SCALE": "tiny", "RLHF_BUDGET": BUDGET, "RLHF_OUT": str(tmp_path / "out")}
+    notebooks.execute(notebook, NOTEBOOK, os.environ | env)
+    told = notebook.cells[-1].outputs[0]["text"]
+    assert re.search(r"by you: \d+%, 95% interval \d+% to \d+%, 2\d prompts\n", told), told
+    kept = Ratings(tmp_path / "out" / "tiny" / "blind.jsonl").standing()
+    assert len(kept) == 25 and {rating.rater for rating in kept} == {"Ada"}
+    assert Ratings(tmp_path / "out" / "tiny" / "ratings.jsonl").standing() == []
