@@ -34,7 +34,13 @@ def outputs(notebook):
 
 def test_all_are_there():
     tutorial = ["01_install", "02_finetune", "03_pipeline", "04_prompts", "05_reward", "06_train"]
-    assert [path.stem for path in PATHS] == [*tutorial, "07_inside_ppo", "08_clinic", "09_human_feedback", "11_scale"]
+    assert [path.stem for path in PATHS] == [
+        *tutorial,
+        "07_inside_ppo",
+        "08_clinic",
+        "09_human_feedback",
+        "11_scale",
+    ]
 
 
 def test_valid(notebook):

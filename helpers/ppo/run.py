@@ -285,21 +285,23 @@ class Run:
         return [row for part in processes.gather(measured) for row in part]
 
     def record_round(
-        self, rewards: Tensor, kl: Tensor, lengths: Tensor, outputs: list[str], seconds: dict[str, float]
+        self, scores: Tensor, kl: Tensor, lengths: Tensor, outputs: list[str], seconds: dict[str, float]
     ) -> None:
         """Add a round to the history, from the reward, KL (nats) and length (tokens) of each sample: tensors (N,).
 
-        Warn where its rewards teach nothing.
+        `scores` may be (N, R), one for each token, 0 on padding. Warn where the rewards teach nothing.
         """
         limit = self.config.method.cliprange_reward
-        warn_of_scores(rewards, limit)
+        per_token = scores.reshape(len(scores), -1)
+        rewards, cut = per_token.sum(1), per_token.abs().amax(1) > (limit or math.inf)
+        warn_of_scores(rewards, cut, limit)
         self.history.rounds.append({
             "step": self.step,
             "samples": len(rewards),
             "reward": rewards.mean().item(),
             "reward_std": rewards.std(unbiased=False).item(),
             "same_reward": rewards.unique(return_counts=True)[1].max().item() / len(rewards),
-            "cut_reward": (rewards.abs() >= limit).float().mean().item() if limit else 0.0,
+            "cut_reward": cut.float().mean().item(),
             "scaled_reward": self.config.method.scale_reward in ("ref", "running"),
             "kl": kl.mean().item(),
             "kl_std": kl.std(unbiased=False).item(),
@@ -459,14 +461,14 @@ class Run:
             raise Stopped
 
 
-def warn_of_scores(rewards: Tensor, cliprange_reward: float | None) -> None:
-    """Warn where the rewards (N,) of a round tell its samples apart no longer: all are the same, or most are cut."""
+def warn_of_scores(rewards: Tensor, cut: Tensor, cliprange_reward: float | None) -> None:
+    """Warn where the rewards (N,) of a round tell its samples apart no longer: all are the same, or most are `cut` (N,)."""
     if len(rewards) > 1 and rewards.min() == rewards.max():
         warnings.warn(
             f"Every sample of this round has the same reward, {rewards[0].item():g}. Nothing can be learned from that.",
             stacklevel=4,
         )
-    elif cliprange_reward and (share := (rewards.abs() >= cliprange_reward).float().mean().item()) > 0.5:
+    elif (share := cut.float().mean().item()) > 0.5:
         warnings.warn(
             f"{share:.0%} of this round's rewards lie beyond method.cliprange_reward ({cliprange_reward:g}) and are cut to it, so "
             "PPO cannot tell them apart. Divide the reward by a number that brings it to about 1, or raise cliprange_reward.",

@@ -86,8 +86,8 @@ class PPOTrainer(Run):
             outputs += texts["outputs"]
             self.tell("progress")
         rollouts = concatenate(parts)
-        rewards, kl, lengths = rollouts.total_scores(), rollouts.kl().sum(1), rollouts.mask.sum(1)
-        self.record_round(rewards, kl, lengths, outputs, self.sampler.seconds)
+        kl, lengths = rollouts.kl().sum(1), rollouts.mask.sum(1)
+        self.record_round(rollouts.scores, kl, lengths, outputs, self.sampler.seconds)
         self.refuse_divergence(torch.cat([kl, rollouts.values.sum(1)]), "log-probabilities or values")
         self.tell("progress")
         return rollouts

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from helpers.errors import CourseError
@@ -177,7 +178,11 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
                 "every sample of this round is empty: the policy ends its texts at once. Does the reward pay for silence, or do "
                 "stop_sequences cut everything? gen_kwargs=dict(min_new_tokens=1) forbids an early end."
             )
-        self.record_round(torch.tensor(self.scores), kl, lengths, self.outputs, self.seconds)
+        # one score a sample, or one a token
+        scores = pad_sequence(
+            [torch.tensor(each, dtype=torch.float).reshape(-1) for each in self.scores], True
+        )
+        self.record_round(scores, kl, lengths, self.outputs, self.seconds)
         self.history.rounds[-1]["padding_whitened"] = True  # trlX's way: its policy loss does not begin at 0
         self.refuse_divergence(kl, "log-probabilities")
         values, returns = joined(self.values_and_returns)
@@ -374,7 +379,7 @@ class CourseTrainer(Run, AcceleratePPOTrainer):
         given = score(self.sampler.reward_fn, samples, prompts, outputs, tokenizer=tokenizer, **metadata)
         totals = [sum(reward) if isinstance(reward, list) else reward for reward in given]
         self.refuse_to_scale_by_nothing(totals)
-        self.scores += totals
+        self.scores += given
         self.outputs += outputs
         if processes.count() == 1:  # of several trlX asks only the main one, and stopping takes all
             self.tell("progress")

@@ -122,7 +122,7 @@ class Diagnosis:
             claimed = next(case for case in self.cases if case["run"] == sickness)
             said = f"It is not that: {sickness}. How to be sure of that one: {claimed['sure']} Here the curve that tells is “{own['tell']}”."
         elif cure != own["cure"]:
-            said = f"The sickness is right: {sickness}. But to {cure} does not mend it. {own['what']}"
+            said = f"The sickness is right: {sickness}. But another change than to {cure} mends it. {own['what']}"
         else:
             self.solved.add(sickness)
             said = self.right()
