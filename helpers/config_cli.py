@@ -10,7 +10,7 @@ from helpers.ppo.config import TRLConfig, default_grpo_config, default_ppo_confi
 from helpers.ppo.fields import SECTIONS, WORDS
 
 HEAD = """\
-# What notebook 06 trains with at {scale} scale{instead}, and what each setting does. Train with it, changed as you like:
+# {what} at {scale} scale, and what each setting does. Train with it, changed as you like:
 #
 #   python -m helpers config --scale {scale}{option} > {method}.yaml
 #   python -m helpers train --config {method}.yaml --prompts FILE --reward MODEL
@@ -31,8 +31,10 @@ def main(scale: str | None = None, method: str = "ppo") -> None:
         CourseError: the settings RLHF_SCALE and RLHF_ASSETS name no scale that can be had.
     """
     scale = scale or course.choose_scale()[0]
-    instead, option = ("", "") if method == "ppo" else (f", with {method.upper()}", f" --method {method}")
-    head = HEAD.format(scale=scale, method=method, instead=instead, option=option)
+    what, option = "What notebook 06 trains with", ""
+    if method != "ppo":
+        what, option = f"Notebook 06 with {method.upper()}", f" --method {method}"
+    head = HEAD.format(scale=scale, method=method, what=what, option=option)
     print(f"{head}\n{explained(notebook_config(scale, method))}", end="")
 
 
