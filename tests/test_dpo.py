@@ -156,7 +156,7 @@ def test_the_same_run_twice(tokenizer, ratings, fitted):
 
 def test_frozen_blocks_stay_as_they_are(fitted):
     for (name, now), before in zip(fitted[0].named_parameters(), load().parameters(), strict=True):
-        assert torch.equal(now, before) is not now.requires_grad, name
+        assert torch.equal(now, before) is not before.requires_grad, name
 
 
 @pytest.mark.parametrize(

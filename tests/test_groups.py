@@ -5,6 +5,7 @@ import warnings
 import pandas as pd
 import pytest
 import torch
+from common import TRLX_COMMAND
 from ppo_run import MODEL, PROMPTS, count_the, small_config, without_times
 
 from helpers import engine
@@ -16,6 +17,7 @@ from helpers.ppo.groups import GRPO, RLOO, above_group, k3, leave_one_out
 from helpers.ppo.rollout import Rollouts
 from helpers.ppo.run import History
 from helpers.ppo.train import train
+from helpers.real_trlx import install
 from helpers.verdict import verdict
 
 METHODS = {"rloo": RLOO, "grpo": GRPO}
@@ -82,7 +84,7 @@ def test_rewards_for_each_token_count_as_their_sum(method, tmp_path):
 
     trainer = METHODS[method](group_config(method, tmp_path), each_token, PROMPTS, PROMPTS)
     rollouts = trainer.collect()
-    assert rollouts.scores.dim() == 2
+    assert rollouts.scores.dim() == 2 and not rollouts.values.any()
     advantages, _ = trainer.credit(rollouts)
     rollouts.scores = rollouts.total_scores()
     assert advantages.abs().max() > 0.1 and torch.equal(advantages, trainer.credit(rollouts)[0])
@@ -297,6 +299,14 @@ def test_trlx_has_neither(method, tmp_path):
     with pytest.raises(CourseError, match="trlX has no such method: set RLHF_ENGINE=builtin"):
         refuse_what_trlx_lacks(group_config(method, tmp_path))
     refuse_what_trlx_lacks(small_config(tmp_path))
+
+
+@pytest.mark.skipif(not install.installed(), reason=f"trlX is not installed here: {TRLX_COMMAND}")
+def test_the_real_trlx_s_train_refuses_them(method, tmp_path):
+    from helpers.real_trlx.train import train as real_train
+
+    with pytest.raises(CourseError, match="trlX has no such method"):
+        real_train(reward_fn=count_the, prompts=PROMPTS, config=group_config(method, tmp_path))
 
 
 def test_nothing_is_said_of_single_tokens(finished):
