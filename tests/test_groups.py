@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from common import TRLX_COMMAND
-from ppo_run import MODEL, PROMPTS, count_the, small_config, without_times
+from ppo_run import MODEL, PROMPTS, count_the, small_config, small_run, without_times
 
 from helpers import engine
 from helpers.compare import token_view
@@ -17,6 +17,7 @@ from helpers.ppo.groups import GRPO, RLOO, above_group, k3, leave_one_out
 from helpers.ppo.rollout import Rollouts
 from helpers.ppo.run import History
 from helpers.ppo.train import train
+from helpers.ppo.trainer import PPOTrainer
 from helpers.real_trlx import install
 from helpers.verdict import verdict
 
@@ -293,6 +294,13 @@ def test_another_method_s_keys_are_named(tmp_path):
     config.method.name = "GRPOConfig"
     with pytest.raises(CourseError, match="the other keys are those of PPOConfig"):
         check(config)
+
+
+def test_a_trainer_of_another_method(method, tmp_path):
+    with pytest.raises(CourseError, match="trainer_class is PPOTrainer, which trains by a PPOConfig"):
+        group_run(method, tmp_path, PPOTrainer)
+    with pytest.raises(CourseError, match="leave trainer_class out"):
+        small_run(tmp_path, trainer_class=METHODS[method])
 
 
 def test_trlx_has_neither(method, tmp_path):

@@ -9,6 +9,7 @@ Shapes: N rollouts, the samples of a prompt one after the other, G samples a gro
 from torch import Tensor
 
 from helpers.ppo import loss
+from helpers.ppo.fields import GRPOConfig, RLOOConfig
 from helpers.ppo.rollout import Rollouts
 from helpers.ppo.trainer import PPOTrainer
 
@@ -94,6 +95,8 @@ class Groups(PPOTrainer):
 class RLOO(Groups):
     """REINFORCE leave-one-out. The KL penalty is in the reward, as in PPO."""
 
+    method = RLOOConfig
+
     def compare(self, rollouts: Rollouts, scores: Tensor) -> Tensor:
         rewards = scores - self.kl_coef * rollouts.kl().sum(1)
         return leave_one_out(rewards, self.config.method.group_size)
@@ -101,6 +104,8 @@ class RLOO(Groups):
 
 class GRPO(Groups):
     """Group relative policy optimisation. The KL penalty is in the loss."""
+
+    method = GRPOConfig
 
     def compare(self, rollouts: Rollouts, scores: Tensor) -> Tensor:
         method = self.config.method

@@ -5,6 +5,7 @@ from typing import Any
 
 from accelerate.utils import set_seed
 
+from helpers.errors import CourseError
 from helpers.ppo.config import TRLConfig, as_config
 from helpers.ppo.ending import check_stop_sequences
 from helpers.ppo.fast.groups import FastGRPO, FastRLOO
@@ -62,6 +63,11 @@ def train(
     set_seed(config.train.seed)
     stops = check_stop_sequences(stop_sequences)
     trainer_class = trainer_class or TRAINERS[type(config.method)]
+    if trainer_class.method is not type(config.method):
+        raise CourseError(
+            f"trainer_class is {trainer_class.__name__}, which trains by a {trainer_class.method.__name__}, and method.name is "
+            f"{config.method.name!r}: leave trainer_class out, and the method chooses"
+        )
     trainer = trainer_class(config, reward_fn, prompts, eval_prompts, metric_fn, stops, listeners, minutes)
     trainer.learn()
     return trainer

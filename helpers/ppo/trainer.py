@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from helpers.ppo import loss
 from helpers.ppo.config import TRLConfig, check
+from helpers.ppo.fields import PPOConfig
 from helpers.ppo.load import load_policy, load_tokenizer, make_optimizer, make_scheduler
 from helpers.ppo.prompts import Prompts
 from helpers.ppo.rollout import Rollouts, concatenate
@@ -26,6 +27,7 @@ class PPOTrainer(Run):
     """One PPO run. `train.train` makes it, explains its arguments, and runs it; then it generates, evaluates and saves."""
 
     engine = "built-in PPO"
+    method = PPOConfig  # what `config.method` is
 
     def __init__(
         self,
