@@ -79,7 +79,9 @@ def add_commands_for_learners(command: Callable[..., argparse.ArgumentParser]) -
     ).add_argument
     whose = "whose numbers: those of the course's own scale if left out"
     add("--scale", choices=["tiny", "full"], help=whose)
-    add = command(train, "train", "Fine-tune a language model by PPO, without a notebook.").add_argument
+    add("--method", choices=["ppo", "rloo", "grpo"], default="ppo", help="what takes PPO's place (ppo)")
+    by_method = "Fine-tune a language model by PPO, RLOO or GRPO, without a notebook."
+    add = command(train, "train", by_method).add_argument
     add("--config", required=True, metavar="FILE", help="a TRLConfig as YAML")
     prompts = (
         ".txt with one prompt a line; or .csv, .tsv, .jsonl, .json, .parquet with a column prompt or text"
@@ -249,7 +251,7 @@ def config(args: argparse.Namespace) -> None:
     """Print a configuration that explains itself."""
     from helpers import config_cli
 
-    config_cli.main(args.scale)
+    config_cli.main(args.scale, args.method)
 
 
 def train(args: argparse.Namespace) -> None:

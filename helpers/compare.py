@@ -163,7 +163,15 @@ def token_view(trainer: Run, table: pd.DataFrame) -> list[dict]:
     Returns:
         One dictionary per row: prompt, before, after, reward_before, reward_after, and tokens, a list of (text, KL in nats,
         advantage in units of the reward: not scaled, clipped or whitened as an update may have it).
+
+    Raises:
+        CourseError: the run was not PPO's. RLOO and GRPO give all tokens of a sample one advantage.
     """
+    if not hasattr(trainer.config.method, "gamma"):
+        raise CourseError(
+            f"token_view shows what the value head makes of each token, and {trainer.config.method.name} has none: give it a run "
+            "of PPO"
+        )
     prompts, outputs = (
         trainer.tokenizer(table[column].tolist(), add_special_tokens=False)["input_ids"]
         for column in ("prompt", "after")

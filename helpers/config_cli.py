@@ -6,35 +6,44 @@ from pathlib import Path
 import yaml
 
 from helpers import assets, course, settings
-from helpers.ppo.config import TRLConfig, default_ppo_config
+from helpers.ppo.config import TRLConfig, default_grpo_config, default_ppo_config, default_rloo_config
 from helpers.ppo.fields import SECTIONS, WORDS
 
 HEAD = """\
-# What notebook 06 trains with at {scale} scale, and what each setting does. Train with it, changed as you like:
+# {what} at {scale} scale, and what each setting does. Train with it, changed as you like:
 #
-#   python -m helpers config --scale {scale} > ppo.yaml
-#   python -m helpers train --config ppo.yaml --prompts FILE --reward MODEL
+#   python -m helpers config --scale {scale}{option} > {method}.yaml
+#   python -m helpers train --config {method}.yaml --prompts FILE --reward MODEL
 """
+
+DEFAULTS = {"ppo": default_ppo_config, "rloo": default_rloo_config, "grpo": default_grpo_config}
+BETAS = {"ppo": 0.02, "rloo": 0.02, "grpo": 0.04}
 
 LEARNING_RATES = {"tiny": 0.001992984693877551, "full": 1.4e-5}  # notebook 06's
 
 
-def main(scale: str | None = None) -> None:
+def main(scale: str | None = None, method: str = "ppo") -> None:
     """Print the configuration of notebook 06 at this scale ("tiny" or "full"), or at the one that the course chooses.
+
+    With `method` "rloo" or "grpo" it is that with another method in place of PPO.
 
     Raises:
         CourseError: the settings RLHF_SCALE and RLHF_ASSETS name no scale that can be had.
     """
     scale = scale or course.choose_scale()[0]
-    print(f"{HEAD.format(scale=scale)}\n{explained(notebook_config(scale))}", end="")
+    what, option = "What notebook 06 trains with", ""
+    if method != "ppo":
+        what, option = f"Notebook 06 with {method.upper()}", f" --method {method}"
+    head = HEAD.format(scale=scale, method=method, what=what, option=option)
+    print(f"{head}\n{explained(notebook_config(scale, method))}", end="")
 
 
-def notebook_config(scale: str) -> TRLConfig:
+def notebook_config(scale: str, method: str = "ppo") -> TRLConfig:
     """The configuration of notebook 06, but with checkpoints in a folder of their own, so that none of its are replaced."""
     tiny = scale == "tiny"
     lr = LEARNING_RATES[scale]
     model = model_path(scale)
-    config = default_ppo_config().evolve(
+    config = DEFAULTS[method]().evolve(
         model=dict(model_path=model, num_layers_unfrozen=2),
         tokenizer=dict(tokenizer_path=model),
         train=dict(
@@ -48,7 +57,7 @@ def notebook_config(scale: str) -> TRLConfig:
         ),
         optimizer=dict(kwargs=dict(lr=lr)),
         scheduler=dict(kwargs=dict(eta_min=lr)),
-        method=dict(init_kl_coef=0.02, ppo_epochs=2, gen_kwargs=dict(max_new_tokens=24)),
+        method=dict(init_kl_coef=BETAS[method], ppo_epochs=2, gen_kwargs=dict(max_new_tokens=24)),
     )
     return TRLConfig.from_dict(json.loads(str(config)))  # YAML has lists, no tuples
 
@@ -70,7 +79,8 @@ def from_here(path: Path) -> str:
 def explained(config: TRLConfig) -> str:
     """The whole configuration as YAML, with the words of fields.py above each key."""
     lines, parts = [], config.to_dict()
-    for name, section in SECTIONS.items():
+    for name in SECTIONS:
+        section = type(getattr(config, name))
         summary = section.__doc__.split("\n\n")[0]
         lines += ["", *comment(summary, ""), f"{name}:"]
         values = parts[name]

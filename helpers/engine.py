@@ -7,14 +7,18 @@ Behind it stands the real trlX where it is installed (helpers/real_trlx), and th
 from helpers import settings
 from helpers.errors import CourseError
 from helpers.ppo.config import (  # noqa: F401  (trlX's names, for `from helpers.engine import ...`)
+    GRPOConfig,
     ModelConfig,
     OptimizerConfig,
     PPOConfig,
+    RLOOConfig,
     SchedulerConfig,
     TokenizerConfig,
     TrainConfig,
     TRLConfig,
+    default_grpo_config,
     default_ppo_config,
+    default_rloo_config,
 )
 from helpers.real_trlx import install
 from helpers.terminal import print_whatever_comes

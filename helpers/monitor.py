@@ -306,9 +306,11 @@ def draw_history(history: History, axes: Sequence[Axes]) -> None:
     explained = [row["explained_variance"] for row in rounds if "explained_variance" in row]
     losses.set_title(f"losses; explained variance {explained[-1]:.2f}" if explained else "losses")
     losses.plot(column(updates, "step"), drawn(updates, "policy_loss"), color=BLUE, label="policy")
-    losses.plot(
-        column(updates, "step"), drawn(updates, "value_loss"), color=GREEN, linestyle="--", label="value"
-    )
+    valued = [row for row in updates if "value_loss" in row]  # RLOO and GRPO have no value head
+    if valued:
+        losses.plot(
+            column(valued, "step"), drawn(valued, "value_loss"), color=GREEN, linestyle="--", label="value"
+        )
     entropy.set_title("entropy, nats a token")
     entropy.plot(column(updates, "step"), drawn(updates, "entropy"), color=BLUE)
     for axis in (reward, kl, losses):

@@ -13,7 +13,7 @@ from helpers.rewards import load_reward
 def main(
     config: str, prompts: str, reward: str, out: str | None = None, minutes: float | None = None
 ) -> Path:
-    """Fine-tune a model by PPO, and save it.
+    """Fine-tune a model by the configuration's method, and save it.
 
     Under `accelerate launch` each process trains on its GPU, and the main one writes and prints.
 

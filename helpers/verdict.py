@@ -221,10 +221,12 @@ def judge_scores(history: History) -> Iterator[Sign]:
 
     A score that 95% of the samples share, at the start and at the end, teaches little: of 128 samples 6 differ. (At the end alone
     they may do so because the task is solved.) The penalty beta KL is 0.09 at the end of the healthy run, against scores that differ by
-    0.42 at its start.
+    0.42 at its start. RLOO and GRPO learn nothing from a group whose samples all have one reward.
     """
     rounds = history.rounds
-    early = column_mean(rounds[: max(2, len(rounds) // 4)], "same_reward")
+    start = rounds[: max(2, len(rounds) // 4)]
+    early = column_mean(start, "same_reward")
+    alike = min(fmean(row.get("same_group", 0.0) for row in part) for part in (start, rounds[-2:]))
     cut = column_mean(rounds, "cut_reward")
     apart = max(row["reward_std"] for row in rounds)
     if apart == 0:
@@ -248,6 +250,13 @@ def judge_scores(history: History) -> Iterator[Sign]:
             "Reward a part of the way too, start from a model that earns it more often, or draw more samples a round",
             "05 Before any training",
         )
+    elif alike > 0.5:
+        yield Sign(
+            False,
+            f"in {alike:.0%} of the groups all samples have the same reward, and such a group teaches nothing",
+            "Draw larger groups (method.group_size), take prompts that sometimes succeed, or reward a part of the way too",
+            "05 Before any training",
+        )
     elif rounds[-1].get("scaled_reward"):
         return
     elif (beta := rounds[-1]["kl_coef"]) > 0 and beta * 10 < 0.05 * apart:
@@ -264,9 +273,9 @@ def judge_whitening(history: History) -> Iterator[Sign]:
     """Whether the advantages of a batch have mean 0: then the policy loss before a round's first step is 0 (below 1e-6 where they do, and
     about 0.002 in half precision; 0.16 and 0.19 in the clinic where they do not).
 
-    trlX counts padding in the mean, and learns as well: there this says nothing.
+    trlX counts padding in the mean, and learns as well; RLOO and GRPO whiten nothing: there this says nothing.
     """
-    if any(row.get("padding_whitened") for row in history.rounds):
+    if any(row.get("padding_whitened") or "group_size" in row for row in history.rounds):
         return
     losses = [abs(row["policy_loss"]) for row in first_updates(history)]
     if fmean(losses) > 0.02:

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from helpers.engine import default_ppo_config
+from helpers.engine import default_grpo_config, default_ppo_config, default_rloo_config
 from helpers.tiny import TINY
 
 MODEL = str(TINY / "gpt2-reviews")
@@ -21,9 +21,16 @@ PROMPTS = [
 ]
 
 
+DEFAULTS = {
+    "PPOConfig": default_ppo_config,
+    "RLOOConfig": default_rloo_config,
+    "GRPOConfig": default_grpo_config,
+}
+
+
 def small_config(folder, **changes):
-    """16 rollouts of 8 tokens a round, two PPO epochs of two batches: four steps a round."""
-    config = default_ppo_config().evolve(
+    """16 rollouts of 8 tokens a round, two PPO epochs of two batches: four steps a round. `method` may name another than PPO."""
+    config = DEFAULTS[changes.get("method", {}).get("name", "PPOConfig")]().evolve(
         model=dict(model_path=MODEL, num_layers_unfrozen=2),
         tokenizer=dict(tokenizer_path=MODEL),
         train=dict(

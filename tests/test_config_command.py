@@ -14,27 +14,36 @@ from ppo_run import PROMPTS
 from helpers import config_cli, course, engine
 from helpers.engine import TRLConfig, default_ppo_config
 from helpers.ppo.config import check
-from helpers.ppo.fields import SECTIONS, WORDS
+from helpers.ppo.fields import METHODS, SECTIONS, WORDS, PPOConfig
 from helpers.real_trlx import install
 from helpers.tiny import TINY
 
-FIELDS = [(name, f.name) for name, section in SECTIONS.items() for f in fields(section)]
+# (section, class, field) of every field that a configuration can have
+FIELDS = [
+    (name, kind.__name__, f.name)
+    for name, section in SECTIONS.items()
+    for kind in (METHODS.values() if name == "method" else [section])
+    for f in fields(kind)
+]
+DEFAULTS = {kind: default() for kind, default in zip(METHODS, config_cli.DEFAULTS.values(), strict=True)}
 ENDING = re.compile(
     r"(Unit: (?P<unit>[^.]+)\. )?Default: (?P<value>.+) \((trlX's|the course's; trlX's is \w+|the course's; trlX has none)\)\.$"
 )
 
 
 def words_of(section, name):
-    """A field's words in one line."""
-    return " ".join(WORDS[SECTIONS[section].__name__][name].split())
+    """A field's words in one line; of a method, PPO's."""
+    kind = PPOConfig if section == "method" else SECTIONS[section]
+    return " ".join(WORDS[kind.__name__][name].split())
 
 
-@pytest.mark.parametrize("section, name", FIELDS)
-def test_every_field_says_what_it_does_its_unit_and_its_true_default(section, name):
-    words = words_of(section, name)
+@pytest.mark.parametrize("section, kind, name", FIELDS)
+def test_every_field_says_what_it_does_its_unit_and_its_true_default(section, kind, name):
+    words = " ".join(WORDS[kind][name].split())
     ending = ENDING.search(words)
     assert ending and len(words[: ending.start()]) > 20, words
-    default = json.loads(json.dumps(default_ppo_config().to_dict()[section].get(name)))
+    config = DEFAULTS.get(kind, default_ppo_config())
+    default = json.loads(json.dumps(config.to_dict()[section].get(name)))
     assert yaml.safe_load(ending["value"]) == default
     if isinstance(default, (int, float)) and not isinstance(default, bool):
         assert ending["unit"], f"{section}.{name} is a number without a unit"
@@ -65,9 +74,10 @@ def test_the_papers_are_linked():
 
 
 def test_help_shows_the_words():
-    shown = pydoc.render_doc(engine.PPOConfig, renderer=pydoc.plaintext)
-    for name, words in WORDS["PPOConfig"].items():
-        assert f"{name}: {words.splitlines()[0]}" in shown
+    for kind in METHODS:
+        shown = pydoc.render_doc(getattr(engine, kind), renderer=pydoc.plaintext)
+        for name, words in WORDS[kind].items():
+            assert f"{name}: {words.splitlines()[0]}" in shown
 
 
 def test_the_horizon_s_arithmetic():
@@ -96,8 +106,10 @@ def test_every_key_stands_below_its_words(printed):
     scale, path = printed
     text = path.read_text(encoding="utf-8")
     assert text.isascii() and str(ROOT) not in text
-    for section, name in FIELDS:
-        comment = "\n".join(f"  # {line}" for line in WORDS[SECTIONS[section].__name__][name].splitlines())
+    for section, kind, name in FIELDS:
+        if kind in ("RLOOConfig", "GRPOConfig"):
+            continue
+        comment = "\n".join(f"  # {line}" for line in WORDS[kind][name].splitlines())
         line = "# max_grad_norm: null" if name == "max_grad_norm" else f"{name}:"  # trlX does not know it
         assert f"{comment}\n  {line}" in text, f"{section}.{name}"
     assert max(len(line) for line in text.splitlines() if "#" in line) <= 110
@@ -147,6 +159,23 @@ def test_trlx_loads_the_file(printed):
 
     theirs = TrlxConfig.load_yaml(str(printed[1]))
     assert theirs.to_dict() == TRLConfig.load_yaml(printed[1]).to_dict()
+
+
+@pytest.mark.parametrize("method, kind", [("rloo", "RLOOConfig"), ("grpo", "GRPOConfig")])
+def test_another_method_s_file(method, kind, tmp_path, monkeypatch, capsys, recwarn):
+    monkeypatch.chdir(ROOT)
+    config_cli.main("tiny", method)
+    text = capsys.readouterr().out
+    assert f"python -m helpers config --scale tiny --method {method} > {method}.yaml" in text
+    for name, words in WORDS[kind].items():
+        comment = "\n".join(f"  # {line}" for line in words.splitlines())
+        assert f"{comment}\n  {name}:" in text, name
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    loaded = TRLConfig.load_yaml(path)
+    assert loaded == config_cli.notebook_config("tiny", method) and loaded.method.name == kind
+    check(loaded)
+    assert max(len(line) for line in text.splitlines() if "#" in line) <= 110 and not recwarn.list
 
 
 def test_train_takes_what_config_prints(cli, tmp_path):

@@ -106,6 +106,12 @@ RUNS = {
             train=dict(max_grad_norm=1.0),
         ),
     ),
+    "RLOO": ("builtin", TWO, dict(method=dict(name="RLOOConfig", init_kl_coef=0.5, chunk_size=4))),
+    "GRPO, sharded": (
+        "builtin",
+        ZERO2,
+        dict(method=dict(name="GRPOConfig", group_size=2, num_rollouts=12), train=dict(batch_size=6)),
+    ),
     "whole rounds": ("trlx", TWO, WHOLE_ROUNDS),
     "whole rounds, sharded": ("trlx", ZERO2, WHOLE_ROUNDS),
 }

@@ -21,7 +21,7 @@ from datasets import Dataset
 from ppo_run import MODEL, PROMPTS, count_the, engine_train, small_config, small_run, without_times
 from transformers import AutoModelForCausalLM
 
-from helpers.engine import TRLConfig, default_ppo_config
+from helpers.engine import TRLConfig, default_grpo_config, default_ppo_config
 from helpers.errors import CourseError
 from helpers.ppo.config import as_config, check
 from helpers.ppo.fields import SECTIONS
@@ -31,9 +31,9 @@ HALF = "\ud83c"  # the first half of an emoji
 ONE_STEP = {"train": {"total_steps": 1, "batch_size": 4}, "method": {"num_rollouts": 4, "ppo_epochs": 1}}
 
 
-def with_value(path: str, value) -> TRLConfig:
+def with_value(path: str, value, default=default_ppo_config) -> TRLConfig:
     """The default configuration with one value set: "method.gen_kwargs.top_k" is the path of one in a table."""
-    config = default_ppo_config().to_dict()
+    config = default().to_dict()
     *tables, key = path.split(".")
     table = config
     for name in tables:
@@ -95,15 +95,22 @@ ODD += [np.datetime64("2024-01-01"), pd.NA, pd.NaT, pd.Series([1]), pd.DataFrame
 ODD += [torch.tensor([0.5]), torch.tensor(3, device="meta"), torch.float16, torch.device("cpu"), Choice.THREE]
 ODD += [Path("x"), Decimal("0.5"), Decimal("sNaN"), Fraction(1, 2), Fails(), NoTable(), Lots(), int, range(3)]
 ODD += ["left", lambda: 1, iter([1]), object(), Ellipsis, PROMPTS]
-FIELDS = [(name, f.name) for name, section in SECTIONS.items() for f in dataclasses.fields(section)]
+# every field, with the default configuration that has it
+FIELDS = [
+    (default, name, f.name)
+    for default in (default_ppo_config, default_grpo_config)
+    for name in SECTIONS
+    for f in dataclasses.fields(getattr(default(), name))
+    if default is default_ppo_config or name == "method"
+]
 
 
-@pytest.mark.parametrize("section, field", FIELDS)
-def test_whatever_is_set_is_plain_data_or_refused_by_its_name(section, field):
+@pytest.mark.parametrize("default, section, field", FIELDS)
+def test_whatever_is_set_is_plain_data_or_refused_by_its_name(default, section, field):
     """Text, numbers of all sizes, tables and objects of other libraries, in every field."""
     taken = 0
     for value in ODD:
-        config = default_ppo_config()
+        config = default()
         try:
             setattr(getattr(config, section), field, value)
         except CourseError as error:
@@ -112,17 +119,17 @@ def test_whatever_is_set_is_plain_data_or_refused_by_its_name(section, field):
             continue
         taken += 1
         assert json.loads(json.dumps(config.to_dict(), allow_nan=False)) == config.to_dict()
-        if field != "name" or section != "method":  # there are no other methods
+        if field != "name" or section != "method":  # another method has other keys
             assert TRLConfig.from_dict(config.to_dict()) == config
     assert 0 < taken < len(ODD) / 2
 
 
 @pytest.mark.filterwarnings("ignore:train.tracker=")
-@pytest.mark.parametrize("section, field", FIELDS)
-def test_whatever_was_set_a_run_takes_or_refuses(section, field):
+@pytest.mark.parametrize("default, section, field", FIELDS)
+def test_whatever_was_set_a_run_takes_or_refuses(default, section, field):
     for value in ODD:
         try:
-            check(with_value(f"{section}.{field}", value))
+            check(with_value(f"{section}.{field}", value, default))
         except CourseError as error:
             assert "\n" not in str(error) and len(str(error)) < 400
 

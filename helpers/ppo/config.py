@@ -8,7 +8,7 @@ no file and no dictionary has it unless it is set.
 import codecs
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,25 +24,31 @@ from helpers.ppo.arguments import (
     check_peft_config,
 )
 from helpers.ppo.fields import (
+    METHODS,
     SECTIONS,
+    GroupConfig,
+    GRPOConfig,
+    MethodConfig,
     ModelConfig,
     OptimizerConfig,
     PPOConfig,
+    RLOOConfig,
     SchedulerConfig,
+    Section,
     TokenizerConfig,
     TrainConfig,
     nearest,
 )
 from helpers.ppo.values import plain, shown
 
-REAL_TRLX = "the course trains causal models with PPO; trlX (github.com/CarperAI/trlx) offers more, with the libraries of its time"
+REAL_TRLX = "the course trains causal models with PPO, RLOO and GRPO; trlX (github.com/CarperAI/trlx) offers more, with the libraries of its time"
 
 
 @dataclass
 class TRLConfig:
     """The whole configuration. Change it with `evolve`, never in a copy of the file."""
 
-    method: PPOConfig
+    method: MethodConfig
     model: ModelConfig
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
@@ -55,7 +61,7 @@ class TRLConfig:
         section = SECTIONS[name]
         if not isinstance(value, (Mapping, section)):
             raise CourseError(f"section {name!r} is {shown(value)}: expected a {section.__name__}")
-        super().__setattr__(name, section.from_dict(value) if isinstance(value, Mapping) else value)
+        super().__setattr__(name, section_from(name, value) if isinstance(value, Mapping) else value)
 
     @classmethod
     def load_yaml(cls, path: str | Path) -> "TRLConfig":
@@ -71,7 +77,7 @@ class TRLConfig:
         """The configuration in a dictionary of sections, as `to_dict` gives it.
 
         Raises:
-            CourseError: a section or key is unknown or missing, or the method is not PPO.
+            CourseError: a section or key is unknown or missing, or the method is none of METHODS.
         """
         if not isinstance(config, Mapping):
             raise CourseError(
@@ -84,10 +90,7 @@ class TRLConfig:
             if not isinstance(config.get(name), Mapping):
                 found = f"is {shown(config[name])}" if name in config else "is missing"
                 raise CourseError(f"section {name!r} {found}: expected a table of keys")
-        method = plain(config["method"].get("name"))
-        if not isinstance(method, str) or method.lower() != "ppoconfig":
-            raise CourseError(f"method.name is {shown(method)}, only 'PPOConfig' works here: {REAL_TRLX}")
-        return cls(**{name: section.from_dict(config[name]) for name, section in SECTIONS.items()})
+        return cls(**{name: section_from(name, config[name]) for name in SECTIONS})
 
     @classmethod
     def update(cls, baseconfig: "TRLConfig | dict", config: dict) -> "TRLConfig":
@@ -120,6 +123,40 @@ class TRLConfig:
 
     def __str__(self) -> str:
         return json.dumps(self.to_dict(), indent=4)
+
+
+def section_from(name: str, values: Mapping) -> Section:
+    """The section `name` with `values` for its fields. The class of the method is the one that its `name` names, in any letters.
+
+    Raises:
+        CourseError: the method is none of METHODS, or a key is unknown or missing.
+    """
+    if name != "method":
+        return SECTIONS[name].from_dict(values)
+    asked = plain(values.get("name"))
+    kinds = {kind.lower(): METHODS[kind] for kind in METHODS}
+    kind = kinds.get(asked.lower()) if isinstance(asked, str) else None
+    if kind is None:
+        raise CourseError(f"method.name is {shown(asked)}, only {one_of(METHODS)} works here: {REAL_TRLX}")
+    others = [key for key in values if key in key_names(PPOConfig) | key_names(GRPOConfig)]
+    if foreign := [key for key in others if key not in key_names(kind)]:
+        start = f"default_{kind.__name__.removesuffix('Config').lower()}_config()"
+        raise CourseError(
+            f"method.{foreign[0]} is no key of {kind.__name__}, but of another method: leave out {', '.join(foreign)}, or start "
+            f"from {start}"
+        )
+    return kind.from_dict(values)
+
+
+def key_names(section: type[Section]) -> set[str]:
+    """The names of a section's fields."""
+    return {each.name for each in fields(section)}
+
+
+def one_of(names: Iterable[str]) -> str:
+    """'a', 'b' or 'c'"""
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} or {last}"
 
 
 class PlainLoader(yaml.SafeLoader):
@@ -236,6 +273,24 @@ def default_ppo_config() -> TRLConfig:
     )
 
 
+def default_rloo_config() -> TRLConfig:
+    """`default_ppo_config` with RLOO in place of PPO: four samples of each prompt, beta 0.05."""
+    return with_method(RLOOConfig, init_kl_coef=0.05)
+
+
+def default_grpo_config() -> TRLConfig:
+    """`default_ppo_config` with GRPO in place of PPO: four samples of each prompt, beta 0.04."""
+    return with_method(GRPOConfig, init_kl_coef=0.04)
+
+
+def with_method(kind: type[GroupConfig], **own: Any) -> TRLConfig:
+    """`default_ppo_config` with another method, whose fields are PPO's where they have the same name."""
+    config = default_ppo_config()
+    shared = {key: value for key, value in asdict(config.method).items() if key in key_names(kind)}
+    config.method = kind(**(shared | dict(name=kind.__name__, group_size=4) | own))
+    return config
+
+
 def as_config(config: Any) -> TRLConfig:
     """The configuration that `train` was given: ours, trlX's own or a dictionary of sections; trlX's defaults for None.
 
@@ -261,17 +316,20 @@ def check(config: TRLConfig) -> None:
     Raises:
         CourseError: a field has a value that does not work; it names the field and what is expected.
     """
-    for name, section in SECTIONS.items():
+    for name in SECTIONS:
         part = getattr(config, name)
-        for each in fields(section):
+        for each in fields(part):
             # set again, because what is inside a table can be changed without the section's knowledge
             setattr(part, each.name, getattr(part, each.name))
+    refuse_another_name(config.method)
     refuse_what_only_trlx_offers(config)
     method, train = config.method, config.train
     if train.batch_size % (train.minibatch_size or 1):
         raise CourseError(
             f"train.minibatch_size ({train.minibatch_size}) must divide train.batch_size ({train.batch_size})"
         )
+    if isinstance(method, GroupConfig):
+        check_groups(config)
     if train.tracker:
         warnings.warn(
             f"train.tracker={train.tracker!r:.60} is ignored: this engine keeps its numbers in trainer.history",
@@ -290,6 +348,52 @@ def check(config: TRLConfig) -> None:
         method.gen_experience_kwargs = check_gen_kwargs(method.gen_experience_kwargs, where)
 
 
+def refuse_another_name(method: MethodConfig) -> None:
+    """Refuse a method whose name was set to another's afterwards.
+
+    Raises:
+        CourseError: it names both.
+    """
+    kind = type(method).__name__
+    if method.name.lower() != kind.lower():  # trlX too takes the names of its classes in any letters
+        raise CourseError(
+            f"method.name is {method.name!r:.60}, and the other keys are those of {kind}: only {kind!r} works with them. "
+            "default_ppo_config(), default_rloo_config() and default_grpo_config() have the keys of each method."
+        )
+
+
+def check_groups(config: TRLConfig) -> None:
+    """Refuse what RLOO and GRPO cannot be trained with.
+
+    Raises:
+        CourseError: a round or a chunk holds no whole number of groups, or nothing would learn.
+    """
+    method = config.method
+    for name in ("num_rollouts", "chunk_size"):
+        if (samples := getattr(method, name)) % method.group_size:
+            raise CourseError(
+                f"method.group_size ({method.group_size}) must divide method.{name} ({samples}): a group is sampled as a whole"
+            )
+    if config.model.num_layers_unfrozen == 0 and not config.model.peft_config:
+        raise CourseError(
+            f"model.num_layers_unfrozen is 0, and {method.name} has no value head that could learn alone: set it to 1 or more, or "
+            "to -1 for all blocks"
+        )
+
+
+def refuse_what_trlx_lacks(config: TRLConfig) -> None:
+    """Refuse what this engine can do and the real trlX cannot.
+
+    Raises:
+        CourseError: the method is not PPO.
+    """
+    if not isinstance(config.method, PPOConfig):
+        raise CourseError(
+            f"method.name is {config.method.name!r:.60}, and trlX has no such method: set RLHF_ENGINE=builtin, or start from "
+            "default_ppo_config()"
+        )
+
+
 def refuse_what_only_trlx_offers(config: TRLConfig) -> None:
     """Refuse what the real trlX can do and this engine cannot.
 
@@ -297,7 +401,6 @@ def refuse_what_only_trlx_offers(config: TRLConfig) -> None:
         CourseError: it names the field and its only value here.
     """
     wanted = {
-        "method.name": "PPOConfig",
         "train.trainer": "AcceleratePPOTrainer",
         "train.pipeline": "PromptPipeline",
         "model.model_arch_type": "causal",
@@ -307,7 +410,7 @@ def refuse_what_only_trlx_offers(config: TRLConfig) -> None:
     }
     for name, only in wanted.items():
         section, key = name.split(".")
-        value = getattr(getattr(config, section), key)
+        value = getattr(getattr(config, section), key, only)  # only PPO has num_value_layers_unfrozen
         same = value.lower() == only.lower() if isinstance(value, str) and only else value == only
-        if not same:  # trlX too takes the names of its classes in any letters
+        if not same:
             raise CourseError(f"{name} is {value!r:.60}, only {only!r} works here: {REAL_TRLX}")

@@ -214,7 +214,7 @@ class TrainConfig(Section):
     Default: PromptPipeline (trlX's)."""
 
     trainer: Name = "AcceleratePPOTrainer"
-    """trlX's class for the algorithm. This engine refuses any other: it has PPO alone.
+    """trlX's class for the algorithm. This engine refuses any other: method.name chooses.
     Default: AcceleratePPOTrainer (trlX's)."""
 
     trainer_kwargs: Table = field(default_factory=dict)
@@ -300,12 +300,18 @@ class TrainConfig(Section):
 
 
 @dataclass
-class PPOConfig(Section):
+class MethodConfig(Section):
+    """How a model learns from rewards: one of METHODS."""
+
+
+@dataclass
+class PPOConfig(MethodConfig):
     """Proximal policy optimisation (Schulman et al. 2017, https://arxiv.org/abs/1707.06347), with the
     KL penalty of Ziegler et al. 2019 (https://arxiv.org/abs/1909.08593)."""
 
     name: Name
-    """The method. This engine refuses all but PPOConfig; the real trlX has ILQLConfig and SFTConfig too.
+    """The method, and with it the keys beside this one. This engine refuses all but PPOConfig, RLOOConfig
+    and GRPOConfig; the real trlX has PPOConfig, ILQLConfig and SFTConfig.
     Default: PPOConfig (trlX's)."""
 
     ppo_epochs: Count
@@ -422,8 +428,83 @@ class PPOConfig(Section):
     Unit: blocks. Default: 0 (trlX's)."""
 
 
+@dataclass
+class GroupConfig(MethodConfig):
+    """What RLOO and GRPO have in common. They draw several samples of each prompt, a group, and compare each
+    with the others of its group. That takes the place of PPO's value head, and of all that belongs to it."""
+
+    name: Name
+
+    group_size: Annotated[int, Range(2, MANY)]
+    """Samples of each prompt in a round. It must divide num_rollouts and chunk_size, so a round has
+    num_rollouts / group_size prompts. Raise it where the samples of a prompt often have one reward: such
+    a group teaches nothing (the history's same_group is their share). TRL calls it num_generations.
+    Unit: samples. Default: 4 (the course's; trlX has none)."""
+
+    ppo_epochs: Count
+    num_rollouts: Count
+    chunk_size: Count
+    init_kl_coef: NotNegative
+    target: Positive | None
+    horizon: Count
+    cliprange: NotNegative
+
+    scale_reward: Literal["ignored", "ref", "running"] | Literal[False] | None
+    """What scores are divided by before they are compared: ignored (nothing), ref (the standard deviation
+    of the first round, or ref_std) or running (that of all scores so far). Use it for rewards whose size
+    you do not know.
+    Default: ignored (trlX's)."""
+
+    ref_std: Positive | None
+    cliprange_reward: NotNegative | None
+    gen_kwargs: Table
+    gen_experience_kwargs: Table | None = None
+
+
+@dataclass
+class RLOOConfig(GroupConfig):
+    """REINFORCE leave-one-out (Ahmadian et al. 2024, https://arxiv.org/abs/2402.14740). A sample's advantage
+    is its reward, less the mean reward of the others of its group. Clip and passes are PPO's."""
+
+    name: Name
+    """The method, and with it the keys beside this one. The real trlX has neither this nor GRPOConfig.
+    Default: RLOOConfig (the course's; trlX has none)."""
+
+    init_kl_coef: NotNegative
+    """beta, the price of a nat of KL. A sample's reward is its score, less beta times the sum of
+    log pi - log pi_ref over its tokens. Raise it when texts decay; lower it when the reward stays low
+    with KL near 0. What suits depends on the size of the rewards. 0.05 is TRL's.
+    Unit: reward per nat. Default: 0.05 (the course's; trlX has none)."""
+
+
+@dataclass
+class GRPOConfig(GroupConfig):
+    """Group relative policy optimisation (Shao et al. 2024, https://arxiv.org/abs/2402.03300). A sample's
+    advantage is its score, less the mean score of its group, over the group's standard deviation. Clip and
+    passes are PPO's."""
+
+    name: Name
+    """The method, and with it the keys beside this one. The real trlX has neither this nor RLOOConfig.
+    Default: GRPOConfig (the course's; trlX has none)."""
+
+    init_kl_coef: NotNegative
+    """beta, the price of a nat of KL. It stands in the loss: each token adds beta * k3, where
+    k3 = pi_ref / pi - 1 - log(pi_ref / pi), which is never negative
+    (http://joschu.net/blog/kl-approx.html). Raise it when texts decay; lower it when the reward stays low
+    with KL near 0. With scale_by_deviation it means the same whatever the size of the rewards. 0.04 is
+    the paper's; TRL's default is 0.
+    Unit: advantage per nat. Default: 0.04 (the course's; trlX has none)."""
+
+    scale_by_deviation: bool = True
+    """Whether advantages are divided by the standard deviation of their group's scores. Then all groups
+    weigh alike, and those whose samples hardly differ weigh more than they tell (Liu et al. 2025,
+    https://arxiv.org/abs/2503.20783, leave it out). TRL calls it scale_rewards, group or none.
+    Default: true (the course's; trlX has none)."""
+
+
+METHODS = {"PPOConfig": PPOConfig, "RLOOConfig": RLOOConfig, "GRPOConfig": GRPOConfig}
 SECTIONS = {
-    "method": PPOConfig,
+    "method": MethodConfig,
     "model": ModelConfig,
     "optimizer": OptimizerConfig,
     "scheduler": SchedulerConfig,
@@ -433,7 +514,10 @@ SECTIONS = {
 
 
 def read_words() -> dict[str, dict[str, str]]:
-    """{"PPOConfig": {"gamma": "Discount: ..."}, ...}: the text under each field of this file, which Python itself drops."""
+    """{"PPOConfig": {"gamma": "Discount: ..."}, ...}: the text under each field of this file, which Python itself drops.
+
+    A method's field without a text of its own means what it means elsewhere: in the class above, or in PPOConfig.
+    """
     found = {}
     for part in ast.parse(Path(__file__).read_text(encoding="utf-8")).body:
         if isinstance(part, ast.ClassDef):
@@ -442,12 +526,15 @@ def read_words() -> dict[str, dict[str, str]]:
                 for line, below in pairwise(part.body)
                 if isinstance(line, ast.AnnAssign) and isinstance(below, ast.Expr)
             }
+    for method in (RLOOConfig, GRPOConfig):
+        known = found["PPOConfig"] | found["GroupConfig"] | found[method.__name__]
+        found[method.__name__] = {each.name: known[each.name] for each in fields(method)}
     return found
 
 
 def add_words_to_help() -> None:
     """Put the words of its fields into each part's docstring, where `help` looks."""
-    for section in SECTIONS.values():
+    for section in {**SECTIONS, **METHODS}.values():
         each = [f"{name}: {words}" for name, words in WORDS[section.__name__].items()]
         section.__doc__ = "\n\n".join([inspect.cleandoc(section.__doc__), *each])
 

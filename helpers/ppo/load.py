@@ -4,13 +4,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerBase
 
 from helpers import weights
 from helpers.errors import CourseError
 from helpers.ppo.config import TRLConfig
-from helpers.ppo.fields import OptimizerConfig, SchedulerConfig
+from helpers.ppo.fields import GroupConfig, OptimizerConfig, SchedulerConfig
 from helpers.ppo.identity import digest_of_weights
 from helpers.ppo.lora import lora_policy
 from helpers.ppo.policy import Policy
@@ -57,10 +58,20 @@ def load_policy(config: TRLConfig) -> Policy:
         policy = lora_policy(model, config.model.peft_config)
     else:
         policy = Policy(model, config.model.num_layers_unfrozen)
+    if isinstance(config.method, GroupConfig):
+        policy.v_head = NoValueHead()
     # a file's own defaults would rule `generate` alone: the run's settings say it all
     policy.base_model.generation_config = plain_generation(policy.reference.generation_config)
     policy.digest = digest_of_weights(policy.reference)
     return policy
+
+
+class NoValueHead(nn.Module):
+    """Stands in for the value head where the method has none: it has no weights, and expects nothing."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """0 for each state: (..., hidden) -> (..., 1)."""
+        return torch.zeros_like(hidden[..., :1])
 
 
 def plain_generation(found: GenerationConfig) -> GenerationConfig:

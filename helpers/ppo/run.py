@@ -36,15 +36,15 @@ class History:
 
     rounds: a row per round of rollouts (step, samples, reward, reward_std, same_reward, cut_reward, scaled_reward, kl, kl_std, kl_coef,
         length, cut, prompts, distinct, opening, ending, distinct_2, seconds_*; as its update begins, explained_variance; with trlX
-        padding_whitened)
+        padding_whitened; with RLOO and GRPO, which have no explained_variance and no value_loss, group_size and same_group)
     updates: a row per optimizer step (step, loss, policy_loss, value_loss, ratio, clipfrac, approx_kl, logprob, entropy,
         grad_norm, lr)
     evals: a row per evaluation on the held-out prompts (step, reward/mean, kl, length, distinct, metrics/*)
 
     Units: `kl` is in nats a sample, `approx_kl`, `logprob` (of the sampled tokens, when they were sampled) and `entropy` in nats a
     token, `length` in tokens, rewards in those of the reward function. Shares from 0 to 1, of a round's samples: `same_reward` has
-    the commonest reward, `cut_reward` one beyond `cliprange_reward`, `cut` ends at `max_new_tokens`; those of texts are explained
-    in texts.py. `prompts` is how many different prompts the run has. `clipfrac` is a share of tokens. `grad_norm` is the length of
+    the commonest reward, `same_group` is in a group whose rewards are all the same, `cut_reward` one beyond
+    `cliprange_reward`, `cut` ends at `max_new_tokens`; those of texts are explained in texts.py. `prompts` is how many different prompts the run has. `clipfrac` is a share of tokens. `grad_norm` is the length of
     the gradient before `max_grad_norm` shortens it. `explained_variance` is that of the returns by the values, at most 1.
     """
 
@@ -71,7 +71,7 @@ class Stopped(Exception):
 
 
 class Run:
-    """The surroundings of a PPO run. An engine adds `learn`, and keeps `step`, `kl_coef`, `optimizer`, `scheduler`.
+    """The surroundings of a run. An engine adds `learn`, and keeps `step`, `kl_coef`, `optimizer`, `scheduler`.
 
     `engine` is its name, which a checkpoint remembers. `prepare` needs config, tokenizer, device, and the policy on it.
     """
@@ -490,7 +490,7 @@ def checkpoint_bytes(policy: Policy) -> int:
 
 
 def refuse_other_methods(reward_fn: RewardFn | None, dataset: Any, samples: Any, rewards: Any) -> None:
-    """Refuse what trlX's `train` takes for methods other than PPO.
+    """Refuse what trlX's `train` takes for methods that do not sample.
 
     Raises:
         CourseError: one of these is given, or there is no reward function.

@@ -2,7 +2,7 @@
 
 from torch import Tensor, float64, tensor, zeros_like
 
-from helpers.ppo.fields import PPOConfig
+from helpers.ppo.fields import MethodConfig
 
 
 def scores_tensor(scores: list, mask: Tensor) -> Tensor:
@@ -20,7 +20,7 @@ def scores_tensor(scores: list, mask: Tensor) -> Tensor:
 class ScoreScale:
     """Clips scores, and divides them by what `scale_reward` says. It remembers the scores of earlier rounds."""
 
-    def __init__(self, method: PPOConfig):
+    def __init__(self, method: MethodConfig):
         self.method = method
         self.ref_std = method.ref_std
         self.moments = (0, 0.0, 0.0)  # count, mean, sum of squared deviations

@@ -5,13 +5,18 @@ from typing import Any
 
 from accelerate.utils import set_seed
 
+from helpers.errors import CourseError
 from helpers.ppo.config import TRLConfig, as_config
 from helpers.ppo.ending import check_stop_sequences
+from helpers.ppo.fast.groups import FastGRPO, FastRLOO
 from helpers.ppo.fast.trainer import FastPPOTrainer
+from helpers.ppo.fields import GRPOConfig, PPOConfig, RLOOConfig
 from helpers.ppo.prompts import Prompts
 from helpers.ppo.run import Listener, refuse_other_methods
 from helpers.ppo.trainer import PPOTrainer
 from helpers.rewards import MetricFn, RewardFn
+
+TRAINERS = {PPOConfig: FastPPOTrainer, RLOOConfig: FastRLOO, GRPOConfig: FastGRPO}
 
 
 def train(
@@ -27,9 +32,9 @@ def train(
     stop_sequences: Sequence[str] | None = None,
     minutes: float | None = None,
     listeners: Sequence[Listener] = (),
-    trainer_class: type[PPOTrainer] = FastPPOTrainer,
+    trainer_class: type[PPOTrainer] | None = None,
 ) -> PPOTrainer:
-    """trlX's `train` for PPO: improve a causal model so that `reward_fn` likes what it writes.
+    """trlX's `train` for PPO, RLOO and GRPO: improve a causal model so that `reward_fn` likes what it writes.
 
     Args:
         model_path: folder or hub id; overrides `config.model.model_path`.
@@ -44,7 +49,8 @@ def train(
         minutes: the run ends in this time, after a whole round, with a last evaluation and a checkpoint to go on from. The
             first round always runs. Not in trlX.
         listeners: objects that hear of start, progress and end. Not in trlX.
-        trainer_class: `PPOTrainer` computes the same in the plain way. Not in trlX.
+        trainer_class: `PPOTrainer`, `groups.RLOO` and `groups.GRPO` compute the same in the plain way; the fast one of the
+            configuration's method if left out. Not in trlX.
     Returns:
         The trainer: generate, evaluate, save_pretrained, model, tokenizer, history.
     Raises:
@@ -56,6 +62,12 @@ def train(
         config = config.evolve(model=dict(model_path=model_path))
     set_seed(config.train.seed)
     stops = check_stop_sequences(stop_sequences)
+    trainer_class = trainer_class or TRAINERS[type(config.method)]
+    if trainer_class.method is not type(config.method):
+        raise CourseError(
+            f"trainer_class is {trainer_class.__name__}, which trains by a {trainer_class.method.__name__}, and method.name is "
+            f"{config.method.name!r}: leave trainer_class out, and the method chooses"
+        )
     trainer = trainer_class(config, reward_fn, prompts, eval_prompts, metric_fn, stops, listeners, minutes)
     trainer.learn()
     return trainer

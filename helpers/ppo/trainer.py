@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from helpers.ppo import loss
 from helpers.ppo.config import TRLConfig, check
+from helpers.ppo.fields import PPOConfig
 from helpers.ppo.load import load_policy, load_tokenizer, make_optimizer, make_scheduler
 from helpers.ppo.prompts import Prompts
 from helpers.ppo.rollout import Rollouts, concatenate
@@ -26,6 +27,7 @@ class PPOTrainer(Run):
     """One PPO run. `train.train` makes it, explains its arguments, and runs it; then it generates, evaluates and saves."""
 
     engine = "built-in PPO"
+    method = PPOConfig  # what `config.method` is
 
     def __init__(
         self,
@@ -81,7 +83,7 @@ class PPOTrainer(Run):
         parts, outputs = [], []
         while (have := sum(map(len, parts))) < self.num_rollouts:
             count = min(self.chunk_size, self.num_rollouts - have)
-            part, texts = self.sampler.rollouts(self.prompts, self.prompts.deal(count))
+            part, texts = self.sampler.rollouts(self.prompts, self.deal(count))
             parts.append(part)
             outputs += texts["outputs"]
             self.tell("progress")
@@ -92,24 +94,22 @@ class PPOTrainer(Run):
         self.tell("progress")
         return rollouts
 
+    def deal(self, count: int) -> list[int]:
+        """The numbers of the prompts of the next `count` rollouts."""
+        return self.prompts.deal(count)
+
     def update(self, rollouts: Rollouts) -> None:
         """Learn from the rollouts: `ppo_epochs` passes over them, one optimizer step per batch."""
         method, train = self.config.method, self.config.train
 
-        # Stage 4: what each token earned, and how much better that is than the value head expected
-        scores = self.score_scale(rollouts.scores)
-        rewards = loss.token_rewards(scores, rollouts.kl(), self.kl_coef, rollouts.mask)
-        advantages, returns = loss.advantages_and_returns(
-            rewards, rollouts.values, rollouts.mask, method.gamma, method.lam
-        )
-        explained = loss.explained_variance(rollouts.values, returns, rollouts.mask)
-        self.history.rounds[-1]["explained_variance"] = explained
+        # Stage 4: what each token earned, and how much better that is than expected
+        advantages, returns = self.credit(rollouts)
 
         # Stage 5: move policy and value head
         for _ in range(method.ppo_epochs):
-            order = torch.randperm(len(rollouts)).to(rewards.device)
+            order = torch.randperm(len(rollouts)).to(advantages.device)
             for batch in order.split(self.batch_size):
-                whitened = loss.masked_whiten(advantages[batch], rollouts.mask[batch])
+                whitened = self.whiten(advantages[batch], rollouts.mask[batch])
                 began = time.perf_counter()
                 row = self.optimizer_step(rollouts.rows(batch), whitened, returns[batch])
                 self.history.rounds[-1]["seconds_update"] += time.perf_counter() - began
@@ -121,6 +121,22 @@ class PPOTrainer(Run):
                     return
             kl = self.history.rounds[-1]["kl"]
             self.kl_coef = loss.next_kl_coef(self.kl_coef, kl, method.target, method.horizon, self.batch_size)
+
+    def credit(self, rollouts: Rollouts) -> tuple[Tensor, Tensor]:
+        """Advantages over what the value head expected, and returns: each (N, R)."""
+        method = self.config.method
+        scores = self.score_scale(rollouts.scores)
+        rewards = loss.token_rewards(scores, rollouts.kl(), self.kl_coef, rollouts.mask)
+        advantages, returns = loss.advantages_and_returns(
+            rewards, rollouts.values, rollouts.mask, method.gamma, method.lam
+        )
+        explained = loss.explained_variance(rollouts.values, returns, rollouts.mask)
+        self.history.rounds[-1]["explained_variance"] = explained
+        return advantages, returns
+
+    def whiten(self, advantages: Tensor, mask: Tensor) -> Tensor:
+        """The advantages (B, R) of a batch as its loss takes them."""
+        return loss.masked_whiten(advantages, mask)
 
     def optimizer_step(self, batch: Rollouts, advantages: Tensor, returns: Tensor) -> dict:
         """Take one step on one batch, with its advantages and returns (B, R); returns its row for the history."""
@@ -155,19 +171,29 @@ class PPOTrainer(Run):
         )
         value = loss.value_loss(values, batch.values, returns, batch.mask, method.cliprange_value)
         objective = (policy + method.vf_coef * value).sum()
-        with torch.no_grad():
-            log_ratio = (logprobs - batch.logprobs) * batch.mask
-            sums = {
-                "loss": objective,
-                "policy_loss": policy.sum(),
-                "value_loss": value.sum(),
-                "ratio": (ratio * batch.mask).sum(),
-                "clipfrac": clipped.sum(),
-                "approx_kl": ((ratio - 1 - log_ratio) * batch.mask).sum(),
-                "logprob": (batch.logprobs * batch.mask).sum(),
-                "entropy": (entropy * batch.mask).sum(),
-            }
-            return objective, {name: total.item() for name, total in sums.items()}
+        losses = {"loss": objective, "policy_loss": policy.sum(), "value_loss": value.sum()}
+        return objective, self.sums(losses, batch, logprobs, ratio, clipped, entropy)
+
+    @torch.no_grad()
+    def sums(
+        self,
+        losses: dict[str, Tensor],
+        batch: Rollouts,
+        logprobs: Tensor,
+        ratio: Tensor,
+        clipped: Tensor,
+        entropy: Tensor,
+    ) -> dict[str, float]:
+        """The sums of a micro-batch for the history: its losses, and how far the policy is from the one that sampled."""
+        log_ratio = (logprobs - batch.logprobs) * batch.mask
+        sums = losses | {
+            "ratio": (ratio * batch.mask).sum(),
+            "clipfrac": clipped.sum(),
+            "approx_kl": ((ratio - 1 - log_ratio) * batch.mask).sum(),
+            "logprob": (batch.logprobs * batch.mask).sum(),
+            "entropy": (entropy * batch.mask).sum(),
+        }
+        return {name: total.item() for name, total in sums.items()}
 
     def forward_pass(self, batch: Rollouts) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probabilities and values under the policy as it is now, with gradients, and the entropy: each (B, R)."""

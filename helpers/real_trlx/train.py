@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from helpers.ppo.config import TRLConfig, as_config, check
+from helpers.ppo.config import TRLConfig, as_config, check, refuse_what_trlx_lacks
 from helpers.ppo.ending import check_stop_sequences
 from helpers.ppo.parallel import processes
 from helpers.ppo.run import refuse_other_methods
@@ -41,6 +41,7 @@ def train(
     config = as_config(config).evolve()
     if model_path is not None:
         config = config.evolve(model=dict(model_path=model_path))
+    refuse_what_trlx_lacks(config)
     check(config)
     processes.check_launch()
     settings = settings_for_trlx(config)
