@@ -439,6 +439,13 @@ def judge_reward(history: History) -> Sign:
     start, end = column_mean(head, "reward"), column_mean(tail, "reward")
     error = error_of_change(head, tail, "reward")
     span = f"reward went from {start:.2f} to {end:.2f}"
+    if end - start < -max(SURE * error, 1e-9):
+        return Sign(
+            False,
+            f"{span}: it falls",
+            "Lower the learning rate, and print some samples with their rewards",
+            "06 Is this run healthy?",
+        )
     quarters = [rounds[i : i + quarter] for i in range(0, len(rounds) - quarter, quarter)]
     best = max(quarters, key=lambda part: column_mean(part, "reward"))
     highest = column_mean(best, "reward")
@@ -450,13 +457,6 @@ def judge_reward(history: History) -> Sign:
                 "Take the best checkpoint, not the last; raise beta, or lower the learning rate",
                 "06 Is this run healthy?",
             )
-    if end - start < -max(SURE * error, 1e-9):
-        return Sign(
-            False,
-            f"{span}: it falls",
-            "Lower the learning rate, and print some samples with their rewards",
-            "06 Is this run healthy?",
-        )
     if end - start <= max(SURE * error, 1e-9):
         return Sign(
             False,

@@ -70,4 +70,4 @@ def mean(values, mask):
     ],
 )
 def test_surprise(capsys, answer, message):
-    assert message in said(capsys, exercises.check_surprise(answer), message)
+    assert message in said(capsys, exercises.check_log_pi_plus_entropy(answer), message)

@@ -2,10 +2,10 @@
 
 Processors and versions of torch round differently. So the runs are made in a process of their own, where torch and MKL take
 instructions that all x86 processors since 2013 have and that add up alike on each. MKL's square root, which Adam takes, still
-rounds otherwise on AMD's processors than on Intel's: there is a record for each. Elsewhere, and with another torch, a canary says so
-and the comparison is left out.
-`python tests/test_histories.py` records anew, for this machine; do so only for a change that is meant to change numbers, and then on
-both kinds.
+rounds otherwise on AMD's processors than on Intel's, so there may be a record for each. Where there is none, and with another torch, a
+canary says so and the comparison is left out.
+`python tests/test_histories.py` adds this machine's record, or makes it anew; do so only before a change that is meant to change nothing,
+or after one that is meant to change numbers.
 """
 
 import hashlib
@@ -34,7 +34,11 @@ def canary() -> str:
     logits = model(**ids).logits
     logits.logsumexp(-1).sum().backward()
     gradient = next(model.parameters()).grad
-    numbers = torch.cat([part.detach().flatten() for part in (logits, gradient, gradient.abs().sqrt())]).numpy().tobytes()
+    numbers = (
+        torch.cat([part.detach().flatten() for part in (logits, gradient, gradient.abs().sqrt())])
+        .numpy()
+        .tobytes()
+    )
     return f"torch {torch.__version__}, {hashlib.sha256(numbers).hexdigest()[:16]}"
 
 

@@ -41,7 +41,7 @@ def check_standard_errors(function: object) -> str:
 
 
 @exercise("a function that returns one number")
-def check_surprise(function: object) -> str:
+def check_log_pi_plus_entropy(function: object) -> str:
     """The mean over real tokens of log pi of the sampled token, plus the entropy."""
     import torch
 

@@ -471,7 +471,7 @@ def warn_of_scores(rewards: Tensor, cut: Tensor, cliprange_reward: float | None)
     elif (share := cut.float().mean().item()) > 0.5:
         warnings.warn(
             f"{share:.0%} of this round's rewards lie beyond method.cliprange_reward ({cliprange_reward:g}) and are cut to it, so "
-            "PPO cannot tell them apart. Divide the reward by a number that brings it to about 1, or raise cliprange_reward.",
+            "PPO cannot tell them apart. Divide the reward by a number that brings it to about 1.",
             stacklevel=4,
         )
 
