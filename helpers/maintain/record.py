@@ -1,8 +1,10 @@
-"""Records the runs that notebooks 06 to 09 show and that take too long to make there: `python -m helpers record`."""
+"""Records the runs that notebooks 06 to 10 show and that take too long to make there: `python -m helpers record`."""
 
 import os
 import random
 import tempfile
+import time
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -33,6 +35,13 @@ LADDER = {
     "clip and price": ("clipped", "above_mean", dict(passes=4, price=0.05)),
 }
 """Notebook 07's runs: objective and advantage by their names there, and what else `climb` is given."""
+SAMPLED = {
+    "rejection sampling": ("best", "fine_tuning"),
+    "RLOO": ("rloo", "clipped"),
+    "GRPO": ("grpo", "grpo_loss"),
+    "GRPO, not divided": ("not_divided", "grpo_loss"),
+}
+"""Notebook 10's methods that `train` there runs: advantage and loss by their names."""
 SEEDS = 5
 HEALTHY, HEALTHY_FEEDBACK, NOTHING = 10, 5, 20
 """Seeds of notebook 06's run, of notebook 09's, and of a run that learns nothing."""
@@ -180,8 +189,33 @@ def clinic(here: Course) -> dict[str, pd.DataFrame]:
     return {name: pd.DataFrame(rows) for name, rows in (tables | {"cases": cards}).items()}
 
 
+def methods(here: Course) -> dict[str, pd.DataFrame]:
+    """Notebook 10's methods with `SEEDS` seeds, on one set of ratings and one reward model.
+
+    Returns:
+        The runs: method, seed; look, its number; KL (nats a sample) and gold of the held-out samples; seconds of the whole run.
+    """
+    names = run_tagged(NOTEBOOKS / "10_beyond_ppo.ipynb", "methods")
+    calls = {
+        method: partial(names["train"], names[advantage], names[loss])
+        for method, (advantage, loss) in SAMPLED.items()
+    } | {"PPO": names["ppo"], "DPO": names["dpo"]}
+    rows = []
+    for seed in range(SEEDS):
+        for method, call in calls.items():
+            began = time.perf_counter()
+            looks = call(seed=seed)[1]
+            run = dict(method=method, seed=seed, seconds=time.perf_counter() - began)
+            rows += [
+                run | dict(look=i, KL=look["KL"].mean(), gold=look["gold"].mean())
+                for i, look in enumerate(looks)
+            ]
+            print(f"{method}, seed {seed}: gold {rows[-1]['gold']:.2f}, KL {rows[-1]['KL']:.1f}", flush=True)
+    return {"runs": pd.DataFrame(rows)}
+
+
 def main(folder: Path = NOTEBOOKS / "data") -> None:
-    """Write {kl_lab,goodhart}_{runs,samples}.csv, ladder_runs.csv, details_runs.csv and clinic_*.csv into `folder`, each whole or
+    """Write {kl_lab,goodhart}_{runs,samples}.csv, ladder_runs.csv, details_runs.csv, methods_runs.csv and clinic_*.csv into `folder`, each whole or
     not at all.
 
     Raises:
@@ -191,7 +225,7 @@ def main(folder: Path = NOTEBOOKS / "data") -> None:
     os.environ.pop("RLHF_BUDGET", None)
     here = course.start()
     folder.mkdir(parents=True, exist_ok=True)
-    for recording in (kl_lab, goodhart, ladder, details, clinic):
+    for recording in (kl_lab, goodhart, ladder, details, clinic, methods):
         for name, table in recording(here).items():
             path = folder / f"{recording.__name__}_{name}.csv"
             write_text(path, table.round(4).to_csv(index=False, lineterminator="\n"))
