@@ -255,7 +255,7 @@ def judge_scores(history: History) -> Iterator[Sign]:
             False,
             f"in {alike:.0%} of the groups all samples have the same reward, and such a group teaches nothing",
             "Draw larger groups (method.group_size), take prompts that sometimes succeed, or reward a part of the way too",
-            "05 Before any training",
+            "10 A judge that cannot be fooled",
         )
     elif rounds[-1].get("scaled_reward"):
         return

@@ -39,6 +39,7 @@ def test_all_are_there():
         "07_inside_ppo",
         "08_clinic",
         "09_human_feedback",
+        "10_beyond_ppo",
         "11_scale",
     ]
 

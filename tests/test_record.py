@@ -61,6 +61,18 @@ def test_the_clinic_has_histories_samples_and_cards(monkeypatch):
     assert cards["run"].tolist() == list(cases) and set(cards["after"]) == {"healthy"}
 
 
+def test_one_run_per_method_and_seed(monkeypatch):
+    monkeypatch.setattr(record, "SEEDS", 2)
+    monkeypatch.setenv("RLHF_BUDGET", "0.02")
+    (runs,) = record.methods(course.start()).values()
+    assert list(runs.columns) == ["method", "seed", "seconds", "look", "KL", "gold"]
+    methods = [*record.SAMPLED, "PPO", "DPO"]
+    ends = runs.groupby(["method", "seed"], sort=False).last()
+    assert ends.index.tolist() == [(method, seed) for seed in range(2) for method in methods]
+    assert runs[runs["look"] == 0]["KL"].abs().max() < 1e-4 and runs["gold"].between(0, 1).all()
+    assert ends["KL"].nunique() == len(ends)  # no two of them made the same steps
+
+
 def test_the_files_are_those_of_a_whole_run_at_tiny_scale(monkeypatch, tmp_path):
     runs = pd.DataFrame([dict(beta=0.02, step=0, reward=1 / 3, kl=0.0)])
     samples = pd.DataFrame([dict(beta=0.02, prompt="A, b", output=' "c"\nd', reward=0.5)])
@@ -68,7 +80,7 @@ def test_the_files_are_those_of_a_whole_run_at_tiny_scale(monkeypatch, tmp_path)
         monkeypatch.setenv(name, value)
     seen = []
 
-    for name in ("kl_lab", "goodhart", "ladder", "details", "clinic"):
+    for name in ("kl_lab", "goodhart", "ladder", "details", "clinic", "methods"):
 
         def recording(here):
             seen.append(here)
@@ -77,11 +89,11 @@ def test_the_files_are_those_of_a_whole_run_at_tiny_scale(monkeypatch, tmp_path)
         recording.__name__ = name
         monkeypatch.setattr(record, name, recording)
     record.main(tmp_path / "data")
-    assert [(here.scale, here.budget) for here in seen] == [("tiny", 1.0)] * 5
+    assert [(here.scale, here.budget) for here in seen] == [("tiny", 1.0)] * 6
     written = sorted(os.listdir(tmp_path / "data"))
     assert written == [
         f"{name}_{part}.csv"
-        for name in ("clinic", "details", "goodhart", "kl_lab", "ladder")
+        for name in ("clinic", "details", "goodhart", "kl_lab", "ladder", "methods")
         for part in ("runs", "samples")
     ]
     assert (tmp_path / "data" / "goodhart_runs.csv").read_text() == "beta,step,reward,kl\n0.02,0,0.3333,0.0\n"
