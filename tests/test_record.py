@@ -65,7 +65,7 @@ def test_one_run_per_method_and_seed(monkeypatch):
     monkeypatch.setattr(record, "SEEDS", 2)
     monkeypatch.setenv("RLHF_BUDGET", "0.02")
     (runs,) = record.methods(course.start()).values()
-    assert list(runs.columns) == ["method", "seed", "seconds", "look", "KL", "gold"]
+    assert list(runs.columns) == ["method", "seed", "look", "KL", "gold"]
     methods = [*record.SAMPLED, "PPO", "DPO"]
     ends = runs.groupby(["method", "seed"], sort=False).last()
     assert ends.index.tolist() == [(method, seed) for seed in range(2) for method in methods]

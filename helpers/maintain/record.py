@@ -3,7 +3,6 @@
 import os
 import random
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 
@@ -193,7 +192,7 @@ def methods(here: Course) -> dict[str, pd.DataFrame]:
     """Notebook 10's methods with `SEEDS` seeds, on one set of ratings and one reward model.
 
     Returns:
-        The runs: method, seed; look, its number; KL (nats a sample) and gold of the held-out samples; seconds of the whole run.
+        The runs: method, seed; look, its number; KL (nats a sample) and gold of the held-out samples.
     """
     names = run_tagged(NOTEBOOKS / "10_beyond_ppo.ipynb", "methods")
     calls = {
@@ -203,9 +202,8 @@ def methods(here: Course) -> dict[str, pd.DataFrame]:
     rows = []
     for seed in range(SEEDS):
         for method, call in calls.items():
-            began = time.perf_counter()
             looks = call(seed=seed)[1]
-            run = dict(method=method, seed=seed, seconds=time.perf_counter() - began)
+            run = dict(method=method, seed=seed)
             rows += [
                 run | dict(look=i, KL=look["KL"].mean(), gold=look["gold"].mean())
                 for i, look in enumerate(looks)
