@@ -84,8 +84,11 @@ def signs(history: History) -> list[Sign]:
             else ""
         )
         return [Sign(False, f"too short a run to judge; let it make at least two rounds of rollouts{older}")]
+    reward = judge_reward(history)
     found = list(causes(history))
-    outcome = [judge_reward(history), judge_kl(history), *judge_ratio(history), judge_variety(history)]
+    if reward.fine:  # where the reward does not rise, there is little for a value head to forecast
+        found += judge_values(history)
+    outcome = [reward, judge_kl(history), *judge_ratio(history), judge_variety(history)]
     # a policy that repeats itself is why its KL is large, and comes before it
     looks = [sign for sign in (outcome[-1], *outcome[:-1]) if not sign.fine]
     return [*found, *looks, *(sign for sign in outcome if sign.fine)]
@@ -147,7 +150,6 @@ def causes(history: History) -> Iterator[Sign]:
     yield from judge_price(history)
     yield from judge_length(history)
     yield from judge_metrics(history)
-    yield from judge_values(history)
 
 
 def first_not_finite(history: History) -> tuple[int, str, float] | None:
@@ -408,11 +410,8 @@ def judge_metrics(history: History) -> Iterator[Sign]:
 def judge_values(history: History) -> Iterator[Sign]:
     """Whether the value head forecasts returns better than a constant would.
 
-    In healthy runs the later half of the rounds had an explained variance of -0.2 to 0.5, one with an untrained head -0.4. Where the
-    reward does not rise, there is little to forecast, and this says nothing.
+    In healthy runs the later half of the rounds had an explained variance of -0.2 to 0.5, one with an untrained head -0.4.
     """
-    if not judge_reward(history).fine:
-        return
     later = [
         row["explained_variance"]
         for row in history.rounds[len(history.rounds) // 2 :]
@@ -464,15 +463,19 @@ def judge_reward(history: History) -> Sign:
             "Was it high from the start? Else more steps, or a higher learning rate; is the reward ever high?",
             "06 Is this run healthy?",
         )
-    if levelled_off(rounds, start, end):
+    if levelled_off(rounds):
         return Sign(True, f"{span} and has levelled off: more steps of the same will not add much")
     return Sign(True, span)
 
 
-def levelled_off(rounds: list[dict], start: float, end: float) -> bool:
-    """Whether the last quarter of the rounds added less than a tenth of the whole gain in reward."""
+def levelled_off(rounds: list[dict]) -> bool:
+    """Whether the last quarter of the rounds, of which there are eight or more, added less than a tenth of the whole gain in reward."""
     quarter = len(rounds) // 4
-    return quarter > 1 and end - column_mean(rounds[-2 * quarter : -quarter], "reward") < 0.1 * (end - start)
+    if quarter < 2:
+        return False
+    parts = rounds[:2], rounds[-2 * quarter : -quarter], rounds[-quarter:]
+    start, before, end = (column_mean(part, "reward") for part in parts)
+    return end - before < 0.1 * (end - start)
 
 
 def judge_kl(history: History) -> Sign:
@@ -494,8 +497,7 @@ def judge_kl(history: History) -> Sign:
             "06 What a nat of KL buys",
         )
     before, now = column_mean(rounds[-2 * quarter : -quarter], "kl"), column_mean(rounds[-quarter:], "kl")
-    start, end = (column_mean(part, "reward") for part in (rounds[:2], rounds[-quarter:]))
-    if now > max(5, 1.22 * before) and levelled_off(rounds, start, end):
+    if now > max(5, 1.22 * before) and levelled_off(rounds):
         return Sign(
             False,
             f"{level} and grows on, though the reward has levelled off",

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from zlib import crc32
 
+from transformers import PreTrainedModel
+
 from helpers import reviews
 from helpers.course import Course
 from helpers.maintain import details
@@ -284,14 +286,18 @@ def feedback() -> dict:
     return run_tagged(NOTEBOOKS / "09_human_feedback.ipynb", "recipe")
 
 
+@cache
+def reward_model(ratings: int | None, seed: int) -> PreTrainedModel:
+    """One fitted to `ratings` of notebook 09's ratings, drawn by `seed`, or to all of them where None."""
+    names = feedback()
+    data = names["training_data"](names["rated"]["train"])
+    return names["fit"](data if ratings is None else random.Random(seed).sample(data, ratings), seed=seed)
+
+
 def feedback_run(ratings: int | None, seed: int) -> Run:
     """The trainer of notebook 09's run after it, on a reward model of `ratings` ratings, drawn by `seed`, or of all where None."""
     names = feedback()
-    data = names["training_data"](names["rated"]["train"])
-    if ratings is None:
-        model = names["fit"](data, seed=0)
-    else:
-        model = names["fit"](random.Random(seed).sample(data, ratings), seed=seed)
+    model = reward_model(ratings, seed if ratings is not None else 0)
     given = {name: names[name] for name in ("prompts", "eval_prompts", "metric_fn")}
     with tempfile.TemporaryDirectory() as folder:
         config = names["config"].evolve(train=dict(seed=seed, checkpoint_dir=folder))

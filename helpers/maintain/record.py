@@ -213,8 +213,8 @@ def methods(here: Course) -> dict[str, pd.DataFrame]:
 
 
 def main(folder: Path = NOTEBOOKS / "data") -> None:
-    """Write {kl_lab,goodhart}_{runs,samples}.csv, ladder_runs.csv, details_runs.csv, methods_runs.csv and clinic_*.csv into `folder`, each whole or
-    not at all.
+    """Write {kl_lab,goodhart}_{runs,samples}.csv, {ladder,details,methods}_runs.csv and clinic_*.csv into `folder`, each whole or not
+    at all.
 
     Raises:
         CourseError: a file cannot be written.

@@ -44,7 +44,8 @@ class History:
     Units: `kl` is in nats a sample, `approx_kl`, `logprob` (of the sampled tokens, when they were sampled) and `entropy` in nats a
     token, `length` in tokens, rewards in those of the reward function. Shares from 0 to 1, of a round's samples: `same_reward` has
     the commonest reward, `same_group` is in a group whose rewards are all the same, `cut_reward` one beyond
-    `cliprange_reward`, `cut` ends at `max_new_tokens`; those of texts are explained in texts.py. `prompts` is how many different prompts the run has. `clipfrac` is a share of tokens. `grad_norm` is the length of
+    `cliprange_reward`, `cut` ends at `max_new_tokens`; those of texts are explained in texts.py. `prompts` is how many different
+    prompts the run has. `clipfrac` is a share of tokens. `grad_norm` is the length of
     the gradient before `max_grad_norm` shortens it. `explained_variance` is that of the returns by the values, at most 1.
     """
 

@@ -180,8 +180,7 @@ def add_points(curves: dict[str, list[tuple[float, float]]], given: dict, where:
     step = finite(given, "step", where, SOURCE)
     for name in (name for name in given if name not in RUN_KEYS):
         points = curves.setdefault(name, [])
-        value = number_of(given | {name: "" if given[name] is None else given[name]}, name, where, SOURCE)
-        if drawable(value):
+        if given[name] is not None and drawable(value := number_of(given, name, where, SOURCE)):
             points.append((step, value))
 
 
