@@ -123,7 +123,7 @@ def add_commands_for_maintainers(command: Callable[..., argparse.ArgumentParser]
     command(
         record,
         "record",
-        "Train the runs that notebook 06's KL lab, notebook 07's tables and notebook 09's Goodhart curves show, and store them.",
+        "Train the runs that notebook 06's KL lab, notebook 07's tables, notebook 08's patients, notebook 10's Goodhart curves and second rounds and notebook 11's methods show, and store them.",
     )
     storing = command(store, "notebooks", "Run the notebooks at tiny scale and store their outputs in them.")
     which = "such as 03_pipeline.ipynb; all where none is given"

@@ -257,7 +257,7 @@ def judge_scores(history: History) -> Iterator[Sign]:
             False,
             f"in {alike:.0%} of the groups all samples have the same reward, and such a group teaches nothing",
             "Draw larger groups (method.group_size), take prompts that sometimes succeed, or reward a part of the way too",
-            "10 A judge that cannot be fooled",
+            "11 A judge that cannot be fooled",
         )
     elif rounds[-1].get("scaled_reward"):
         return
@@ -403,7 +403,7 @@ def judge_metrics(history: History) -> Iterator[Sign]:
             False,
             f"{what}: if it should be high, the reward is being gamed",
             "Stop where it was highest, raise beta, or mend the reward: more ratings, or several reward models",
-            "09 Goodhart's law",
+            "10 Goodhart's law",
         )
 
 

@@ -1,66 +1,65 @@
 """The checks of notebook 11 name the mistake that was made, and accept what is right."""
 
 import pytest
+import torch
 from common import said
+from torch.nn.functional import logsigmoid
 
 from helpers import exercises
 
-
-@pytest.mark.parametrize(
-    "answer, message",
-    [
-        (1.82, "Correct"),
-        (4 * 0.355 + 16 * 0.0252, "Correct"),
-        (1.724, "its own copy"),
-        (1.698, "GiB"),
-        (1.52, "training state"),
-        (1.42, "weights alone"),
-        (3.14, "shares what is frozen"),
-        (7.1, "everything learning"),
-        (1.62, "two blocks learn, not one"),
-        (9, "not it"),
-        ("1.82 GB", "expected a number"),
-        (None, "Not attempted yet"),
-    ],
-)
-def test_memory(capsys, answer, message):
-    assert message in said(capsys, exercises.check_memory(answer), message)
+RLOO, GRPO = [1, -1 / 3, -1 / 3, -1 / 3], [1.5, -0.5, -0.5, -0.5]
 
 
 @pytest.mark.parametrize(
     "answer, message",
     [
-        (0.28, "Correct"),
-        (0.3175, "machine B"),
-        (16.667, "3,600 seconds"),
-        (0.694, "Multiply by the price"),
-        (0.198, "Multiply by the price"),
-        (1_000, "you have seconds"),
-        (2_500, "you have seconds"),
-        (5, "not it"),
+        ({"RLOO": RLOO, "GRPO": GRPO}, "Correct"),
+        ({"RLOO": [1, -0.33, -0.33, -0.33], "GRPO": torch.tensor(GRPO)}, "Correct"),
+        ({"RLOO": [0.75, -0.25, -0.25, -0.25], "GRPO": GRPO}, "RLOO: this is the reward less the mean of all"),
+        ({"RLOO": GRPO, "GRPO": GRPO}, "RLOO: this is divided"),
+        ({"RLOO": [0, 1 / 3, 1 / 3, 1 / 3], "GRPO": GRPO}, "the means of the others"),
+        ({"RLOO": [-x for x in RLOO], "GRPO": GRPO}, "RLOO: the sign"),
+        ({"RLOO": [1, 2, 3, 4], "GRPO": GRPO}, "RLOO: not these"),
+        ({"RLOO": RLOO, "GRPO": [0.75, -0.25, -0.25, -0.25]}, "GRPO: where is the division"),
+        ({"RLOO": RLOO, "GRPO": [3**0.5, *[-(3**-0.5)] * 3]}, "divides by n"),
+        ({"RLOO": RLOO, "GRPO": RLOO}, "GRPO: this is RLOO's"),
+        ({"RLOO": RLOO, "GRPO": [2 * x for x in RLOO]}, "not of the others"),
+        ({"RLOO": RLOO, "GRPO": [-x for x in GRPO]}, "GRPO: the sign"),
+        ({"RLOO": RLOO, "GRPO": [1]}, "GRPO: not these"),
+        ({"RLOO": RLOO}, "where is GRPO?"),
+        ({"RLOO": None, "GRPO": None}, "Not attempted yet"),
+        ([RLOO, GRPO], "should be a dictionary"),
         (None, "Not attempted yet"),
     ],
-)
-def test_cost(capsys, answer, message):
-    assert message in said(capsys, exercises.check_cost(answer), message)
+)  # fmt: skip
+def test_group_advantages(capsys, answer, message):
+    assert message in said(capsys, exercises.check_group_advantages(answer), message)
+
+
+def margins(c, r, rc, rr):
+    return (c - rc) - (r - rr)
 
 
 @pytest.mark.parametrize(
     "answer, message",
     [
-        (lambda sums, tokens: sum(sums) / sum(tokens), "Correct"),
-        (
-            lambda sums, tokens: sum(s / n for s, n in zip(sums, tokens)) / len(sums),
-            "mean of the micro-batches",
-        ),
-        (lambda sums, tokens: sum(s / n for s, n in zip(sums, tokens)), "as trlX does"),
-        (lambda sums, tokens: sum(sums), "divide by all the tokens"),
-        (lambda sums, tokens: sum(sums) / len(sums), "not by that of micro-batches"),
-        (lambda sums: 1, "TypeError"),
-        (lambda sums, tokens: "a", "expected a number"),
-        (3, "should be a function"),
+        (lambda *x: -logsigmoid(x[4] * margins(*x[:4])).mean(), "Correct"),
+        (lambda *x: (1 + (-x[4] * margins(*x[:4])).exp()).log().mean().item(), "Correct"),
+        (lambda *x: -logsigmoid(x[4] * margins(*x[:4])).sum(), "this is the sum"),
+        (lambda *x: logsigmoid(x[4] * margins(*x[:4])).mean(), "MINUS log sigmoid"),
+        (lambda *x: -logsigmoid(margins(*x[:4])).mean(), "where is beta?"),
+        (lambda *x: -logsigmoid(margins(*x[:4]) / x[4]).mean(), "does not divide"),
+        (lambda *x: -logsigmoid(-x[4] * margins(*x[:4])).mean(), "changed places"),
+        (lambda *x: -logsigmoid(x[4] * (x[0] - x[1])).mean(), "where is the reference?"),
+        (lambda *x: -(x[4] * margins(*x[:4])).sigmoid().mean(), "where is the logarithm?"),
+        (lambda *x: -logsigmoid(x[4] * margins(*x[:4]).mean()), "the mean comes last"),
+        (lambda *x: -logsigmoid(x[4] * margins(x[0], x[1], -x[2], -x[3])).mean(), "the sign of the reference"),
+        (lambda *x: -(x[4] * margins(*x[:4])).mean(), "where is log sigmoid?"),
+        (lambda *x: -logsigmoid(x[4] * margins(*x[:4])), "expected one number"),
+        (lambda *x: 7.0, "its margin is 3"),
+        (lambda *x: None, "Not attempted yet"),
         (None, "Not attempted yet"),
     ],
-)
-def test_accumulate(capsys, answer, message):
-    assert message in said(capsys, exercises.check_accumulate(answer), message)
+)  # fmt: skip
+def test_dpo_loss(capsys, answer, message):
+    assert message in said(capsys, exercises.check_dpo_loss(answer), message)

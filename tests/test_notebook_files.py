@@ -39,8 +39,9 @@ def test_all_are_there():
         "07_inside_ppo",
         "08_clinic",
         "09_human_feedback",
-        "10_beyond_ppo",
-        "11_scale",
+        "10_goodhart",
+        "11_beyond_ppo",
+        "12_scale",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Records the runs that notebooks 06 to 10 show and that take too long to make there: `python -m helpers record`."""
+"""Records the runs that notebooks 06 to 11 show and that take too long to make there: `python -m helpers record`."""
 
 import os
 import random
@@ -40,7 +40,7 @@ SAMPLED = {
     "GRPO": ("grpo", "grpo_loss"),
     "GRPO, not divided": ("not_divided", "grpo_loss"),
 }
-"""Notebook 10's methods that `train` there runs: advantage and loss by their names."""
+"""Notebook 11's methods that `train` there runs: advantage and loss by their names."""
 SEEDS = 5
 HEALTHY, HEALTHY_FEEDBACK, NOTHING = 10, 5, 20
 """Seeds of notebook 06's run, of notebook 09's, and of a run that learns nothing."""
@@ -189,12 +189,12 @@ def clinic(here: Course) -> dict[str, pd.DataFrame]:
 
 
 def methods(here: Course) -> dict[str, pd.DataFrame]:
-    """Notebook 10's methods with `SEEDS` seeds, on one set of ratings and one reward model.
+    """Notebook 11's methods with `SEEDS` seeds, on one set of ratings and one reward model.
 
     Returns:
         The runs: method, seed; look, its number; KL (nats a sample) and gold of the held-out samples.
     """
-    names = run_tagged(NOTEBOOKS / "10_beyond_ppo.ipynb", "methods")
+    names = run_tagged(NOTEBOOKS / "11_beyond_ppo.ipynb", "methods")
     calls = {
         method: partial(names["train"], names[advantage], names[loss])
         for method, (advantage, loss) in SAMPLED.items()
