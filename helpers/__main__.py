@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -11,13 +12,14 @@ from pathlib import Path
 
 from helpers import course, files
 from helpers.errors import CourseError
+from helpers.project.rewards import FORMS
 from helpers.terminal import print_whatever_comes, printable
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command, and return its exit status: 0, 1 (doctor found something) or 2 (something to put right)."""
     print_whatever_comes()
-    args = parser().parse_args(arguments)
+    args = parser().parse_args(with_negative_weights(sys.argv[1:] if arguments is None else arguments))
     course.wait_without_spinning()
     try:
         return args.command(args) or 0
@@ -39,6 +41,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def with_negative_weights(arguments: list[str]) -> list[str]:
+    """The arguments, with `--reward -0.2*words>=40` as one: argparse takes what begins with a dash for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--reward" and re.match(r"-[\d.]", argument):
+            joined[-1] = f"--reward={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
 def let_the_main_process_speak() -> None:
     """Wait, in every process but the main one, so that one process tells of an error that all of them met.
 
@@ -55,8 +68,14 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(function: Callable, name: str, help: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=help, description=help)
+    def command(function: Callable, name: str, help: str, more: str | None = None) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            help=help,
+            description=help,
+            epilog=more,
+            formatter_class=argparse.RawDescriptionHelpFormatter if more else argparse.HelpFormatter,
+        )
         added.set_defaults(command=function)
         return added
 
@@ -81,16 +100,24 @@ def add_commands_for_learners(command: Callable[..., argparse.ArgumentParser]) -
     add("--scale", choices=["tiny", "full"], help=whose)
     add("--method", choices=["ppo", "rloo", "grpo"], default="ppo", help="what takes PPO's place (ppo)")
     by_method = "Fine-tune a language model by PPO, RLOO or GRPO, without a notebook."
-    add = command(train, "train", by_method).add_argument
-    add("--config", required=True, metavar="FILE", help="a TRLConfig as YAML")
+    add = command(train, "train", by_method, FORMS).add_argument
     prompts = (
-        ".txt with one prompt a line; or .csv, .tsv, .jsonl, .json, .parquet with a column prompt or text"
+        "a file: .txt with one prompt a line; or .csv, .tsv, .jsonl, .json, .parquet with a column prompt or text; or a data set "
+        "on the hub, NAME or NAME:COLUMN"
     )
-    add("--prompts", required=True, metavar="FILE", help=prompts)
-    reward = "a text classifier: P(POSITIVE) of a sample is its reward"
-    add("--reward", required=True, metavar="MODEL", help=reward)
+    add("--prompts", required=True, metavar="PROMPTS", help=prompts)
+    reward = "what is paid, see below; given several times, their sum"
+    add("--reward", required=True, action="append", metavar="REWARD", help=reward)
+    whose = "what notebook 06 trains with, where left out"
+    add("--config", metavar="FILE", help=f"a TRLConfig as YAML; {whose}")
+    add(
+        "--model",
+        metavar="MODEL",
+        help="the model to fine-tune, a folder or a name on the hub: the configuration's if left out",
+    )
     add("--out", metavar="DIR", help="where the tuned model goes")
-    in_time = "end in time, with a checkpoint to go on from (train.resume_from_checkpoint)"
+    add("--resume", action="store_true", help="go on from the newest checkpoint of this run")
+    in_time = "end in time, with a checkpoint to go on from"
     add("--minutes", type=float, metavar="M", help=in_time)
     add = command(
         verdict, "verdict", "Say in words whether a run was healthy, from its checkpoint or history."
@@ -258,7 +285,7 @@ def train(args: argparse.Namespace) -> None:
     """Train without a notebook."""
     from helpers import train_cli
 
-    train_cli.main(args.config, args.prompts, args.reward, args.out, args.minutes)
+    train_cli.main(args.config, args.prompts, args.reward, args.out, args.minutes, args.model, args.resume)
 
 
 def verdict(args: argparse.Namespace) -> None:

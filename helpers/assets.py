@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -162,6 +163,30 @@ def use_cache() -> None:
 
     # Otherwise the hub would be asked for each file all the same, several times over.
     huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+
+
+@contextlib.contextmanager
+def cache_alone(hub_id: str) -> Iterator[bool]:
+    """While the block runs, models and data sets come from the Hugging Face cache alone, if the hub does not answer for `hub_id`.
+
+    The libraries would ask for each file several times over. For a folder nothing is asked.
+
+    Yields:
+        Whether the hub was found not to answer.
+    """
+    import datasets
+    import huggingface_hub.constants
+
+    silent = not files.expand(hub_id).exists() and not hub_answers()
+    places = (huggingface_hub.constants, datasets.config)
+    before = [place.HF_HUB_OFFLINE for place in places]
+    try:
+        for place in places if silent else ():
+            place.HF_HUB_OFFLINE = True
+        yield silent
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = value
 
 
 def all_cached() -> bool:

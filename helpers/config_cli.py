@@ -13,12 +13,13 @@ HEAD = """\
 # {what} at {scale} scale, and what each setting does. Train with it, changed as you like:
 #
 #   python -m helpers config --scale {scale}{option} > {method}.yaml
-#   python -m helpers train --config {method}.yaml --prompts FILE --reward MODEL
+#   python -m helpers train --config {method}.yaml --prompts PROMPTS --reward REWARD
 """
 
 DEFAULTS = {"ppo": default_ppo_config, "rloo": default_rloo_config, "grpo": default_grpo_config}
 BETAS = {"ppo": 0.02, "rloo": 0.02, "grpo": 0.04}
 
+NARROW = 256  # units; the embedded model has 112, GPT-2 768
 LEARNING_RATES = {"tiny": 0.001992984693877551, "full": 1.4e-5}  # notebook 06's
 
 
@@ -38,11 +39,14 @@ def main(scale: str | None = None, method: str = "ppo") -> None:
     print(f"{head}\n{explained(notebook_config(scale, method))}", end="")
 
 
-def notebook_config(scale: str, method: str = "ppo") -> TRLConfig:
-    """The configuration of notebook 06, but with checkpoints in a folder of their own, so that none of its are replaced."""
+def notebook_config(scale: str, method: str = "ppo", model: str | None = None) -> TRLConfig:
+    """The configuration of notebook 06, but with checkpoints in a folder of their own, so that none of its are replaced.
+
+    With `model`, a folder or hub id, it is for that: at the rate of the course's model that is more like it in width.
+    """
     tiny = scale == "tiny"
-    lr = LEARNING_RATES[scale]
-    model = model_path(scale)
+    lr = LEARNING_RATES[scale if model is None else scale_of(model)]
+    model = model or model_path(scale)
     config = DEFAULTS[method]().evolve(
         model=dict(model_path=model, num_layers_unfrozen=2),
         tokenizer=dict(tokenizer_path=model),
@@ -60,6 +64,21 @@ def notebook_config(scale: str, method: str = "ppo") -> TRLConfig:
         method=dict(init_kl_coef=BETAS[method], ppo_epochs=2, gen_kwargs=dict(max_new_tokens=24)),
     )
     return TRLConfig.from_dict(json.loads(str(config)))  # YAML has lists, no tuples
+
+
+def scale_of(model: str) -> str:
+    """The scale whose model is more like this one, a folder or hub id: "tiny" for a network of fewer than 256 units, else "full".
+
+    Raises:
+        CourseError: it has no configuration that transformers knows.
+    """
+    from transformers import AutoConfig
+
+    from helpers import weights
+
+    with assets.cache_alone(model), weights.errors_about("the model", model, weights.EXPECTED):
+        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+    return "tiny" if getattr(config, "hidden_size", NARROW) < NARROW else "full"
 
 
 def model_path(scale: str) -> str:

@@ -31,9 +31,23 @@ def load_judge(source: str, device: str) -> Pipeline:
     Raises:
         CourseError: it cannot be loaded, has no such class, or takes no text.
     """
-    model = weights.load_model(AutoModelForSequenceClassification, source, "the judge", expected=EXPECTED)
-    tokenizer = weights.load_tokenizer(source, "the judge", expected=EXPECTED)
+    model, tokenizer = load_classifier(source)
     refuse_classes(model.config, f"the judge {source!r:.200}")
+    return pipeline_of(model, tokenizer, device)
+
+
+def load_classifier(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A classifier of texts and its tokenizer, on the CPU, from a folder or a hub id; raises CourseError where it cannot be loaded."""
+    model = weights.load_model(AutoModelForSequenceClassification, source, "the judge", expected=EXPECTED)
+    return model, weights.load_tokenizer(source, "the judge", expected=EXPECTED)
+
+
+def pipeline_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, device: str) -> Pipeline:
+    """A pipeline that gives what a classifier says of all its classes. Texts longer than it takes lose their end.
+
+    Raises:
+        CourseError: it takes no text.
+    """
     most = longest_input(model, tokenizer)
     pad_alike(model, tokenizer)
     settings = dict(tokenizer=tokenizer, truncation=True, max_length=most, trust_remote_code=False)

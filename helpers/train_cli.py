@@ -1,66 +1,135 @@
-"""RLHF without a notebook: `python -m helpers train --config FILE --prompts FILE --reward MODEL`."""
+"""RLHF without a notebook: `python -m helpers train --prompts FILE --reward REWARD`."""
 
 import os
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from helpers import course, files
+from helpers import config_cli, course, files
 from helpers.errors import CourseError
-from helpers.prompt_files import Prompts, read_prompts
-from helpers.rewards import load_reward
+from helpers.ppo.config import TRLConfig
+from helpers.prompt_files import Prompts
+
+if TYPE_CHECKING:
+    from helpers.course import Course
 
 
 def main(
-    config: str, prompts: str, reward: str, out: str | None = None, minutes: float | None = None
+    config: str | None,
+    prompts: str,
+    reward: str | list[str],
+    out: str | None = None,
+    minutes: float | None = None,
+    model: str | None = None,
+    resume: bool = False,
 ) -> Path:
     """Fine-tune a model by the configuration's method, and save it.
 
     Under `accelerate launch` each process trains on its GPU, and the main one writes and prints.
 
     Args:
-        config: a file, a TRLConfig as YAML.
-        prompts: a file of prompts, as `helpers.prompt_files.read_prompts` takes it.
-        reward: a text classifier, a folder or a name on the hub; P(POSITIVE) of a sample is its reward.
+        config: a file, a TRLConfig as YAML; if left out, `default_config`.
+        prompts: as `helpers.project.prompts.prompts_from` takes it.
+        reward: as `helpers.project.rewards.reward_from` takes it.
         out: the folder for the tuned model; one among the results, if left out.
         minutes: after so many minutes training ends, with a checkpoint to go on from.
+        model: a folder or a hub id, in place of the configuration's.
+        resume: go on from the newest checkpoint of the run that began last.
     Returns:
         The folder of the tuned model.
     Raises:
-        CourseError: one of these cannot be used, or training fails.
+        CourseError: one of these cannot be used, or training fails; what was learned until then is kept.
+        KeyboardInterrupt: Ctrl-C; the folder has the model of the last whole round.
     """
     from helpers.ppo import checkpoint
     from helpers.ppo.parallel import processes
+    from helpers.project.rewards import reward_from
 
     processes.check_launch()
     os.environ.setdefault("ACCELERATE_USE_CPU", "false")  # a Mac's GPU too: this model may be a large one
     here = course.start()
-    from helpers.engine import TRLConfig, train
+    from helpers.engine import train
 
     if not processes.is_main():
         warnings.simplefilter("ignore")  # the main process gives them
 
-    settings = TRLConfig.load_yaml(files.expand(config))
     folder = files.expand(out) if out else here.out / "train" / "model"
+    settings = settings_of(here, config, model, folder, resume)
     processes.on_main(lambda: checkpoint.check_model_folder(folder, settings.model.model_path))
     texts, held_out = split_prompts(prompts)
-    judge = load_reward(reward, processes.device())
-    trainer = train(reward_fn=judge, prompts=texts, eval_prompts=held_out, config=settings, minutes=minutes)
+    judge = reward_from(reward, str(processes.device()), settings.model.model_path)
+    if processes.is_main():
+        print(f"{judge.__doc__} {len(texts)} prompts, {len(held_out)} more held out.")
+    given = dict(reward_fn=judge, metric_fn=judge.metric_fn, prompts=texts, eval_prompts=held_out)
+    try:
+        trainer = train(config=settings, minutes=minutes, **given)
+    except (Exception, KeyboardInterrupt) as error:
+        say_what_is_kept(here, error, folder)
+        raise
     trainer.save_pretrained(folder)
     if processes.is_main():
         print(f"The tuned model is in {here.show_path(folder)}.")
     return folder
 
 
-def split_prompts(path: str | Path) -> tuple[Prompts, Prompts]:
-    """(prompts to train on, prompts held out) of a file; its last tenth is held out, 64 at most and one at least.
+def settings_of(
+    here: "Course", config: str | None, model: str | None, folder: Path, resume: bool
+) -> TRLConfig:
+    """The configuration of a run, from the arguments of `main`; `folder` is that of the tuned model."""
+    model = model and os.path.expanduser(model)
+    if config:
+        settings = TRLConfig.load_yaml(files.expand(config))
+        if model:
+            settings = settings.evolve(model=dict(model_path=model), tokenizer=dict(tokenizer_path=model))
+    else:
+        settings = default_config(here, model, folder)
+    if resume:
+        settings = settings.evolve(train=dict(resume_from_checkpoint=settings.train.checkpoint_dir))
+    return settings
+
+
+def default_config(here: "Course", model: str | None, folder: Path) -> TRLConfig:
+    """The configuration of notebook 06 for a run without a file.
+
+    RLHF_BUDGET shortens it. The checkpoints are beside the tuned model's folder, and a prompt may be as long as the model takes.
+    A model of the reader's own learns at the rate of the course's model that is more like it.
+    """
+    settings = config_cli.notebook_config(here.scale, model=model)
+    return settings.evolve(
+        train=dict(
+            total_steps=here.steps(settings.train.total_steps),
+            checkpoint_dir=str(folder.with_name(f"{folder.name}-checkpoints")),
+            seq_length=1024,
+        )
+    )
+
+
+def say_what_is_kept(here: "Course", error: BaseException, folder: Path) -> None:
+    """Say how a run that an error or Ctrl-C ended goes on; after Ctrl-C, save the model of its last whole round first."""
+    from helpers.ppo.parallel import processes
+
+    trainer = getattr(error, "trainer", None)
+    if trainer is None or not processes.is_main():
+        return
+    if trainer.step and isinstance(error, KeyboardInterrupt) and processes.count() == 1:
+        trainer.save_pretrained(folder)
+        print(f"Stopped. The model as it was after step {trainer.step} is in {here.show_path(folder)}.")
+    if trainer.step:
+        print("The same command with --resume goes on from there.")
+
+
+def split_prompts(source: str | Path) -> tuple[Prompts, Prompts]:
+    """(prompts to train on, prompts held out) of a file or a data set; its last tenth is held out, 64 at most and one at least.
 
     Raises:
-        CourseError: the file cannot be read, or has fewer than two prompts.
+        CourseError: they cannot be read, or are fewer than two.
     """
-    texts = read_prompts(path)
+    from helpers.project.prompts import prompts_from
+
+    texts = prompts_from(str(source))
     held_out = min(64, max(1, len(texts) // 10))
     if len(texts) <= held_out:
         raise CourseError(
-            f"{path} has {len(texts)} prompt: at least 2 are needed, one of them to evaluate on"
+            f"{source} has {len(texts)} prompt: at least 2 are needed, one of them to evaluate on"
         )
     return texts[:-held_out], texts[-held_out:]

@@ -10,7 +10,7 @@ from typing import Any
 from helpers import files, tables
 from helpers.errors import CourseError
 from helpers.feedback.pairs import Pair, fingerprint
-from helpers.feedback.ratings import SIDES, Rating, check_types, now
+from helpers.feedback.ratings import SIDES, Rating, Ratings, check_types, now
 
 COLUMNS = ("prompt", "chosen", "rejected")
 IMPORT_ADVICE = "Correct this line or remove it. Nothing was imported."
@@ -102,6 +102,23 @@ def import_pairs(path: str | Path, rater: str) -> list[Rating]:
         raise CourseError(
             f"{path} holds no preference. Expected {', '.join(COLUMNS)} on each line. Is it the right file?"
         )
+    return ratings
+
+
+def read_ratings(path: str | Path, rater: str = "imported") -> list[Rating]:
+    """The ratings in a file, the labeller's own or preferences of other programs: its first line says which.
+
+    Raises:
+        CourseError: as `Ratings` or `import_pairs`; or the labeller's file holds none that stands.
+    """
+    path = files.expand(path)
+    lines = tables.read_bytes(path, "the ratings").removeprefix(tables.BOM).splitlines()
+    first = json_or_none(next((line for line in lines if line.strip()), b""))
+    if not isinstance(first, dict) or not ("undo" in first or "choice" in first):
+        return import_pairs(path, rater)
+    ratings = Ratings(path).standing()
+    if not ratings:
+        raise CourseError(f"{path} holds no rating that stands: all were taken back.")
     return ratings
 
 
