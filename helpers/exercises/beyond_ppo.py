@@ -1,4 +1,4 @@
-"""Notebook 10: advantages of a group, DPO's loss."""
+"""Notebook 11: advantages of a group, DPO's loss."""
 
 from helpers.exercises.base import Answers, Right, attempted, call, exercise, filled_in, number, plain
 

@@ -44,6 +44,11 @@ SAMPLED = {
 SEEDS = 5
 HEALTHY, HEALTHY_FEEDBACK, NOTHING = 10, 5, 20
 """Seeds of notebook 06's run, of notebook 09's, and of a run that learns nothing."""
+SITUATIONS = {
+    "gone far: 10 ratings, then 30": (10, 30, 0.0, 96),
+    "stayed near: 30 ratings, then 30": (30, 30, 0.05, 72),
+}
+"""Notebook 10's second rounds: ratings at first and again, the price on KL, and steps."""
 SAMPLES = 8
 """Samples kept of each run: those of the first held-out prompts, the same for every run."""
 
@@ -188,6 +193,64 @@ def clinic(here: Course) -> dict[str, pd.DataFrame]:
     return {name: pd.DataFrame(rows) for name, rows in (tables | {"cases": cards}).items()}
 
 
+def ensemble(here: Course) -> dict[str, pd.DataFrame]:
+    """Notebook 10's run with `SEEDS` seeds on each of its three reward models of ten ratings, on the minimum and the mean of the three,
+    and on one model fitted to the thirty ratings.
+
+    Returns:
+        The runs (reward, seed, step, KL, proxy, gold: one row per evaluation on the held-out prompts).
+    """
+    names = run_tagged(NOTEBOOKS / "10_goodhart.ipynb", "goodhart")
+    rewards = {f"draw {draw}": member for draw, member in enumerate(names["members"])}
+    thirty = [row for ten in names["tens"] for row in ten]
+    rewards |= dict(minimum=names["least"], mean=names["average"])
+    rewards["all thirty"] = names["normalised"](names["fitted"](thirty))
+    rows = []
+    for seed in range(SEEDS):
+        for reward, reward_fn in rewards.items():
+            table = names["curve"](names["train"](reward_fn, seed))
+            rows += [dict(reward=reward, seed=seed) | row for row in table.to_dict("records")]
+            print(f"{reward}, seed {seed}: gold {rows[-1]['gold']:.2f}", flush=True)
+    return {"runs": pd.DataFrame(rows)}
+
+
+def rated_again(names: dict, data: list, ratings: list, settings: dict) -> tuple[Run, list[dict]]:
+    """The trainer of a run on a reward model of `data` and of `ratings` that came later, and a row for each of its looks."""
+    data = data + (names["training_data"](ratings) if ratings else [])
+    model = names["fitted"](data, settings["seed"])
+    trainer = names["train"](names["normalised"](model), **settings)
+    about = {"rated again": "nothing", "ties": sum(rating.choice == "tie" for rating in ratings)}
+    return trainer, [about | row for row in names["curve"](trainer).to_dict("records")]
+
+
+def second_round(here: Course) -> dict[str, pd.DataFrame]:
+    """Notebook 10's second round in each of `SITUATIONS`, with `SEEDS` draws of the first ratings.
+
+    Returns:
+        The runs (situation, draw, rated again, ties among the new ratings, step, KL, proxy, gold: one row per evaluation on the held-out
+        prompts).
+    """
+    names = run_tagged(NOTEBOOKS / "10_goodhart.ipynb", "goodhart")
+    rows = []
+    for situation, (first, more, beta, total) in SITUATIONS.items():
+        for draw in range(SEEDS):
+            drawn = random.Random(draw).sample(names["data"], first)
+            settings = dict(seed=draw, beta=beta, total=total)
+            about = {"situation": situation, "draw": draw}
+            trainer, looks = rated_again(names, drawn, [], settings)
+            rows += [about | look for look in looks]
+            new = trainer.model.eval()
+            asked = dict(count=more, seed=100 + draw)
+            for again, policy in {"old": names["reference"], "new": new, "old and new": new}.items():
+                ratings = names["rate"](policy, pairs_of="old and new" if " " in again else "new", **asked)
+                rows += [
+                    about | look | {"rated again": again}
+                    for look in rated_again(names, drawn, ratings, settings)[1]
+                ]
+                print(f"{situation}, draw {draw}, {again}: gold {rows[-1]['gold']:.2f}", flush=True)
+    return {"runs": pd.DataFrame(rows)}
+
+
 def methods(here: Course) -> dict[str, pd.DataFrame]:
     """Notebook 11's methods with `SEEDS` seeds, on one set of ratings and one reward model.
 
@@ -213,7 +276,7 @@ def methods(here: Course) -> dict[str, pd.DataFrame]:
 
 
 def main(folder: Path = NOTEBOOKS / "data") -> None:
-    """Write {kl_lab,goodhart}_{runs,samples}.csv, {ladder,details,methods}_runs.csv and clinic_*.csv into `folder`, each whole or not
+    """Write {kl_lab,goodhart}_{runs,samples}.csv, {ladder,details,ensemble,second_round,methods}_runs.csv and clinic_*.csv into `folder`, each whole or not
     at all.
 
     Raises:
@@ -223,7 +286,7 @@ def main(folder: Path = NOTEBOOKS / "data") -> None:
     os.environ.pop("RLHF_BUDGET", None)
     here = course.start()
     folder.mkdir(parents=True, exist_ok=True)
-    for recording in (kl_lab, goodhart, ladder, details, clinic, methods):
+    for recording in (kl_lab, goodhart, ladder, details, clinic, ensemble, second_round, methods):
         for name, table in recording(here).items():
             path = folder / f"{recording.__name__}_{name}.csv"
             write_text(path, table.round(4).to_csv(index=False, lineterminator="\n"))

@@ -24,6 +24,7 @@ from helpers.course import GIB, Course
 from helpers.ppo.blocks import freeze_below
 from helpers.ppo.config import TRLConfig, default_ppo_config
 from helpers.ppo.parallel import processes
+from helpers.ppo.parallel.memory import peak_bytes
 from helpers.ppo.run import Run
 from helpers.ppo.train import train
 from helpers.ppo.trainer import PPOTrainer
@@ -303,24 +304,6 @@ def rloo_settings(config: TRLConfig, folder: str) -> "RLOOConfig":
 
 
 ENGINES = {BUILT_IN: built_in, PLAIN: plain, TRLX: real_trlx, RLOO: rloo}
-
-
-def peak_bytes() -> int:
-    """The most memory that was taken so far: on a GPU by torch's tensors, on a CPU by this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    try:  # not from getrusage, where a new process begins with the memory of the one that started it
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
-    except OSError:
-        import psutil
-
-        memory = psutil.Process().memory_info()
-        if hasattr(memory, "peak_wset"):  # Windows
-            return memory.peak_wset
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS, in bytes
 
 
 if __name__ == "__main__":

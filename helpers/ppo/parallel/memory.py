@@ -1,9 +1,11 @@
-"""When memory runs out: say so, halve, go on."""
+"""When memory runs out: say so, halve, go on. And the most that was taken."""
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
+import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from helpers.errors import CourseError
@@ -51,3 +53,21 @@ class Fitting:
                 f"longer for and nothing else. To begin so next time: {self.setting}={self.rows}.",
                 stacklevel=2,
             )
+
+
+def peak_bytes() -> int:
+    """The most memory that was taken so far: on a GPU by torch's tensors, on a CPU by this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    try:  # not from getrusage, where a new process begins with the memory of the one that started it
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    except OSError:
+        import psutil
+
+        memory = psutil.Process().memory_info()
+        if hasattr(memory, "peak_wset"):  # Windows
+            return memory.peak_wset
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS, in bytes
