@@ -1,4 +1,7 @@
-"""A reward that fails in the middle, for tests: at its call number FAIL_AT it raises, or hangs once it has written the file HANGING."""
+"""A reward that fails in the middle, for tests: at its call number FAIL_AT it raises, or hangs once it has written the file HANGING.
+
+Of several processes it does so in the last one alone.
+"""
 
 import os
 import time
@@ -11,7 +14,8 @@ def reward(samples):
     """How often "the" occurs."""
     global calls
     calls += 1
-    if calls == int(os.environ.get("FAIL_AT", 0)):
+    last = int(os.environ.get("RANK", 0)) == int(os.environ.get("WORLD_SIZE", 1)) - 1
+    if last and calls == int(os.environ.get("FAIL_AT", 0)):
         if "HANGING" not in os.environ:
             raise KeyError("lost")
         Path(os.environ["HANGING"]).touch()

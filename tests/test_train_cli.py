@@ -13,6 +13,7 @@ import torch
 import yaml
 from common import ROOT
 from ppo_run import PROMPTS, small_config, without_times
+from test_processes import TWO
 from transformers import AutoModelForCausalLM
 
 from helpers.__main__ import main, with_negative_weights
@@ -181,3 +182,17 @@ def test_ctrl_c_while_a_reward_hangs_leaves_the_last_whole_round(train, unbroken
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert train("--resume", out=tmp_path / "second") == 0
     assert history_of(tmp_path / "ckpts") == (unbroken, 16)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C otherwise")
+def test_ctrl_c_in_two_processes_leaves_the_last_whole_round_too(cli, tmp_path, files):
+    """The reward hangs in the second process, and the first waits for it."""
+    launch = [sys.executable, "-m", *TWO]
+    given = arguments_of(dict(config=files[0], prompts=files[1], reward=FAILING, out=tmp_path / "tuned"))
+    _, out, err = interrupted(given, tmp_path, launch)
+    assert out.count("Stopped. The model as it was after step 8 is in") == 1, err
+    assert weights_of(tmp_path / "tuned") and history_of(tmp_path / "ckpts")[1] == 8
+    done = cli("train", *given, "--resume", python=launch)
+    assert done.returncode == 0, done.stderr[-3000:]
+    history, step = history_of(tmp_path / "ckpts")
+    assert step == 16 and [row["step"] for row in history["rounds"]] == [0, 4, 8, 12]
