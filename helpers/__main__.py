@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
+        if not int(os.environ.get("RANK", 0)):
+            print("\nStopped.", file=sys.stderr)
         return 130
 
 

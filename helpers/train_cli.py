@@ -109,10 +109,12 @@ def say_what_is_kept(here: "Course", error: BaseException, folder: Path) -> None
     from helpers.ppo.parallel import processes
 
     trainer = getattr(error, "trainer", None)
-    if trainer is None or not processes.is_main():
+    if trainer is None or not processes.is_main() or trainer.kept is None:
         return
-    if trainer.step and isinstance(error, KeyboardInterrupt) and processes.count() == 1:
-        trainer.save_pretrained(folder)
+    if trainer.step and isinstance(error, KeyboardInterrupt):
+        files.write_folder(
+            folder, trainer.write_model
+        )  # not `save_pretrained`, in which other processes would be waited for
         print(f"Stopped. The model as it was after step {trainer.step} is in {here.show_path(folder)}.")
     if trainer.step:
         print("The same command with --resume goes on from there.")

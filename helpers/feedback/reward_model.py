@@ -189,8 +189,8 @@ def split(ratings: list[Rating], seed: int = 0) -> tuple[list[Rating], list[Rati
     count = count_preferences(ratings)
     if count < FEWEST:
         raise CourseError(
-            f"there are {count} preferences (ties and skips are none): at least {FEWEST} are needed to fit a reward model and to test "
-            f"it. Rate {FEWEST - count} pairs more; notebook 09 shows what more of them buy."
+            f"preferences: {count} (ties and skips are none), and at least {FEWEST} are needed to fit a reward model and to test it. "
+            f"Rate {FEWEST - count} pairs more; notebook 09 shows what more of them buy."
         )
     by_prompt = len({rating.pair.prompt for rating in ratings}) >= 10
     unit = {rating.id: rating.pair.prompt if by_prompt else rating.pair.id for rating in ratings}

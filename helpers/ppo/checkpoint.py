@@ -151,16 +151,19 @@ def save(trainer: "Run", folder: Path) -> Path:
     return write(trainer, state_of(trainer), folder)
 
 
-def write(trainer: "Run", state: State, folder: Path) -> Path:
-    """Write a state that the trainer is in to `folder`, with its model. As `save` otherwise."""
+def write(trainer: "Run", state: State, folder: Path, alone: bool = False) -> Path:
+    """Write a state that the trainer is in to `folder`, with its model. As `save` otherwise; `alone`, only this process calls it."""
 
     def fill(place: Path) -> None:
         save_file({name: t.contiguous() for name, t in state.tensors.items()}, place / "state.safetensors")
         (place / "state.json").write_text(json.dumps(state.rest), encoding="utf-8")
         trainer.write_model(place / "hf_model")
 
-    processes.on_main(lambda: check_checkpoint_folder(folder))
-    return write_folder(folder, fill)
+    def check_and_write() -> Path:
+        check_checkpoint_folder(folder)
+        return files.write_folder(folder, fill)
+
+    return check_and_write() if alone else processes.on_main(check_and_write)
 
 
 def load(trainer: "Run", folder: Path) -> None:

@@ -183,8 +183,8 @@ class Run:
             self.tell("end")
 
     def keep_state(self) -> None:
-        """Keep the state as it is now in memory. Of several processes none has all of it, and none keeps any."""
-        if processes.count() == 1:
+        """Keep the state as it is now in memory, in the main process. Where weights are sharded it has not all of it, and keeps none."""
+        if processes.is_main() and not self.blocks:
             self.kept = checkpoint.state_of(self)
 
     def go_back(self) -> None:
@@ -196,7 +196,7 @@ class Run:
         if self.step == 0 or self.saved == self.step:
             return
         try:
-            checkpoint.write(self, self.kept, folder)
+            checkpoint.write(self, self.kept, folder, alone=True)  # other processes may be elsewhere, or gone
         except CourseError as error:
             warnings.warn(f"the run could not be saved: {error}", stacklevel=4)
 

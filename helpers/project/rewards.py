@@ -328,7 +328,12 @@ def of_ratings(path: Path, device: str, model: str | None) -> Part:
     from helpers.ppo.parallel import processes
 
     ratings = exchange.read_ratings(path)
-    fitted = reward_model.fit_and_test(ratings, model or course_model(), device, progress=processes.is_main())
+    try:
+        fitted = reward_model.fit_and_test(
+            ratings, model or course_model(), device, progress=processes.is_main()
+        )
+    except CourseError as error:
+        raise CourseError(f"the reward {path}: {error}") from error
     right = f"right on {fitted.accuracy.share:.0%} of {fitted.accuracy.n} held-out preferences"
     if processes.is_main():
         doubt = "" if fitted.accuracy.low > 0.5 else "; so it may be no better than a coin: rate more"
