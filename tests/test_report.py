@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 
 import pytest
 from huggingface_hub import ModelCard
-from ppo_run import PROMPTS, small_run
+from ppo_run import PROMPTS, small_config, small_run
 from report_run import HALF, HOSTILE, WORDS, compare_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -108,7 +108,7 @@ def test_the_settings_that_differ_come_first(run, tmp_path):
         ("model.num_layers_unfrozen", "2"),
     ]:
         (others if name.startswith("model") else first).index(f"{name}{value}")
-    for section, values in trainer.config.to_dict().items():
+    for section, values in small_config(tmp_path).to_dict().items():
         for name in values:
             shown = f"{section}.{name}" in text
             assert shown is (name != "resume_from_checkpoint"), name

@@ -236,9 +236,8 @@ def curves(trainer: Run) -> str:
         panels = [Figure(figsize=(5, 3), layout="constrained", facecolor="none") for _ in range(4)]
         draw_history(trainer.history, [panel.add_subplot(facecolor="none") for panel in panels])
         for place, panel in enumerate(panels):
-            mpl.rcParams["svg.hashsalt"] = (
-                f"picture {place}"  # the same names inside each time, and no two alike
-            )
+            # the same names inside each time, and no two alike
+            mpl.rcParams["svg.hashsalt"] = f"picture {place}"
             file = StringIO()
             nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
             panel.savefig(file, format="svg", metadata=nothing, transparent=True)
