@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from helpers.errors import CourseError
@@ -149,12 +150,10 @@ def bootstrap(values: Sequence[float], prompts: Sequence[str], added: tuple[floa
     return Estimate(float(found["value"].mean()), float(low), float(high), n)
 
 
-@torch.no_grad()
 def token_view(trainer: Run, table: pd.DataFrame) -> list[dict]:
     """Where training moved the policy: KL and advantage of every token of the samples in column `after`.
 
-    The tokens are those of the text, prompt and continuation tokenised each by itself. The ones that were sampled may have
-    been others for the same text, and an end-of-text token among them, which a text does not show, is not counted.
+    The tokens are those that `token_kl` finds in a text.
 
     Args:
         trainer: a finished run of either engine. Its policy, reference, value head, beta, gamma and lam are used.
@@ -172,6 +171,40 @@ def token_view(trainer: Run, table: pd.DataFrame) -> list[dict]:
             f"token_view shows what the value head makes of each token, and {trainer.config.method.name} has none: give it a run "
             "of PPO"
         )
+    pieces, kl, values, mask = look_at_tokens(trainer, table)
+    scores = torch.tensor(table["reward_after"].tolist(), dtype=torch.float32, device=mask.device)
+    rewards = loss.token_rewards(scores, kl, trainer.kl_coef, mask)
+    method = trainer.config.method
+    advantages, _ = loss.advantages_and_returns(rewards, values, mask, method.gamma, method.lam)
+    rows = table[["prompt", "before", "after", "reward_before", "reward_after"]].to_dict("records")
+    for i, row in enumerate(rows):
+        length = len(pieces[i])
+        row["tokens"] = list(
+            zip(pieces[i], kl[i, :length].tolist(), advantages[i, :length].tolist(), strict=True)
+        )
+    return rows
+
+
+def token_kl(trainer: Run, table: pd.DataFrame) -> list[list[tuple[str, float]]]:
+    """log pi - log pi_ref of every token of the samples in column `after`, in nats: above 0 where training made it likelier.
+
+    The tokens are those of the text, prompt and continuation tokenised each by itself. The ones that were sampled may have
+    been others for the same text, and an end-of-text token among them, which a text does not show, is not counted.
+
+    Args:
+        trainer: a finished run of either engine and any method.
+        table: what `before_after` gave.
+
+    Returns:
+        For each row the tokens' texts with their numbers.
+    """
+    pieces, kl, _, _ = look_at_tokens(trainer, table)
+    return [list(zip(texts, numbers[: len(texts)])) for texts, numbers in zip(pieces, kl.tolist())]
+
+
+@torch.no_grad()
+def look_at_tokens(trainer: Run, table: pd.DataFrame) -> tuple[list[list[str]], Tensor, Tensor, Tensor]:
+    """(each token's text, KL in nats (N, R), values (N, R), mask (N, R)) of the samples in column `after`."""
     prompts, outputs = (
         trainer.tokenizer(table[column].tolist(), add_special_tokens=False)["input_ids"]
         for column in ("prompt", "after")
@@ -181,19 +214,8 @@ def token_view(trainer: Run, table: pd.DataFrame) -> list[dict]:
     response, mask = (t.to(device) for t in pad_rows(outputs, pad_id, "right"))
     mask = mask.float()
     logprobs, ref_logprobs, values = trainer.sampler.forward_pass(query, query_mask, response, mask)
-    kl = loss.kl_per_token(logprobs, ref_logprobs, mask)
-    scores = torch.tensor(table["reward_after"].tolist(), dtype=torch.float32, device=mask.device)
-    rewards = loss.token_rewards(scores, kl, trainer.kl_coef, mask)
-    method = trainer.config.method
-    advantages, _ = loss.advantages_and_returns(rewards, values, mask, method.gamma, method.lam)
-    rows = table[["prompt", "before", "after", "reward_before", "reward_after"]].to_dict("records")
-    for i, row in enumerate(rows):
-        length = int(mask[i].sum())
-        pieces = [trainer.tokenizer.decode([token]) for token in response[i, :length].tolist()]
-        row["tokens"] = list(
-            zip(pieces, kl[i, :length].tolist(), advantages[i, :length].tolist(), strict=True)
-        )
-    return rows
+    pieces = [[trainer.tokenizer.decode([token]) for token in tokens] for tokens in outputs]
+    return pieces, loss.kl_per_token(logprobs, ref_logprobs, mask), values, mask
 
 
 def weight_changes(before: PreTrainedModel, after: PreTrainedModel) -> pd.DataFrame:

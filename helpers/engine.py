@@ -32,7 +32,12 @@ def describe() -> str:
     Raises:
         CourseError: RLHF_ENGINE asks for an engine that is not here.
     """
-    return f"trlX {install.installed()}" if uses_trlx() else f"built-in PPO {VERSION}"
+    return with_version("trlX" if uses_trlx() else "built-in PPO")
+
+
+def with_version(engine: str) -> str:
+    """An engine's name, as a trainer's `engine` has it, and its version."""
+    return f"{engine} {install.installed() if engine == 'trlX' else VERSION}"
 
 
 def uses_trlx() -> bool:

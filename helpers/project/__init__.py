@@ -1,1 +1,1 @@
-"""A reader's own project: rewards and prompts as one writes them, and what comes before and after the training."""
+"""A project of the reader's own: prompts, rewards, a round on trial, the report of a run, and the card of its model."""
