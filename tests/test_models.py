@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from common import ROOT
 from ppo_run import PROMPTS, count_the, small_config, without_times
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
@@ -411,3 +412,28 @@ def test_the_end_of_a_turn_ends_a_response_where_it_is_named(tmp_path):
         AutoTokenizer.from_pretrained(tmp_path / "saved"),
     )
     assert tokenizer.eos_token == "<|im_end|>" and saved.generation_config.eos_token_id == end
+
+
+def numbers_of(table: str) -> dict[str, list[float]]:
+    """The rows of a table of docs/chat-templates.md, with shares as fractions."""
+    rows = [re.split(r" {2,}", line.strip()) for line in table.strip().splitlines()[1:]]
+    return {
+        name: [float(cell[:-1]) / 100 if cell.endswith("%") else float(cell) for cell in cells]
+        for name, *cells in rows
+    }
+
+
+def test_the_numbers_on_the_page_are_those_of_its_code(capsys):
+    """Another processor rounds differently, so losses may differ by a tenth and shares by ten points."""
+    page = (ROOT / "docs" / "chat-templates.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (code,) = [
+        block
+        for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+        if "def tune" in block
+    ]
+    exec(compile(code, "docs/chat-templates.md", "exec"), {})
+    found, expected = numbers_of(capsys.readouterr().out), numbers_of(table)
+    assert found.keys() == expected.keys() and len(found) == 4
+    for name, row in expected.items():
+        assert found[name] == pytest.approx(row, rel=0.1, abs=0.1), name

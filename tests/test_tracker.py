@@ -52,11 +52,20 @@ def test_another_tracker_is_refused_when_it_is_set():
 
 def scalars(folder):
     """What TensorBoard itself reads from a folder."""
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    events = accumulator.EventAccumulator(str(folder), size_guidance={accumulator.SCALARS: 0}).Reload()
+    found = events(folder)
     return {
-        name: {event.step: event.value for event in events.Scalars(name)} for name in events.Tags()["scalars"]
+        name: {event.step: event.value for event in found.Scalars(name)} for name in found.Tags()["scalars"]
     }
+
+
+def count(folder) -> int:
+    found = events(folder)
+    return sum(len(found.Scalars(name)) for name in found.Tags()["scalars"])
+
+
+def events(folder):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    return accumulator.EventAccumulator(str(folder), size_guidance={accumulator.SCALARS: 0}).Reload()
 
 
 def test_tensorboard_has_the_history_and_the_run_is_the_same(tmp_path):
@@ -64,17 +73,20 @@ def test_tensorboard_has_the_history_and_the_run_is_the_same(tmp_path):
     without = run(tmp_path / "without")
     trainer = run(tmp_path / "run", tracker="tensorboard")
     assert without_times(trainer.history) == without_times(without.history)
-    assert_same(scalars(tmp_path / "run" / "tensorboard"), trainer.history)
+    folder = tmp_path / "run" / "tensorboard"
+    assert_same(scalars(folder), trainer.history)
+    assert count(folder) == sum(map(len, expected(trainer.history).values()))  # each number once
     assert not (tmp_path / "without" / "tensorboard").exists()
 
 
-def test_a_run_that_goes_on_has_one_curve(tmp_path):
+def test_a_run_that_goes_on_has_one_curve_in_another_folder_too(tmp_path):
     pytest.importorskip("tensorboard", reason="needs tensorboard: python -m helpers install tensorboard")
-    settings = dict(tracker="tensorboard", logging_dir=str(tmp_path / "logs"), run_name="mine")
-    run(tmp_path / "run", total_steps=4, **settings)
-    trainer = run(tmp_path / "run", resume_from_checkpoint=str(tmp_path / "run"), **settings)
+    settings = dict(tracker="tensorboard", run_name="mine")
+    run(tmp_path / "run", total_steps=4, logging_dir=str(tmp_path / "first"), **settings)
+    settings |= dict(logging_dir=str(tmp_path / "second"), resume_from_checkpoint=str(tmp_path / "run"))
+    trainer = run(tmp_path / "run", **settings)
     assert trainer.step == 8
-    assert_same(scalars(tmp_path / "logs" / "mine"), trainer.history)
+    assert_same(scalars(tmp_path / "second" / "mine"), trainer.history)
 
 
 def test_a_tracker_that_does_not_begin_is_told_before_training(tmp_path):
@@ -87,10 +99,12 @@ def test_a_tracker_that_does_not_begin_is_told_before_training(tmp_path):
     assert not list((tmp_path / "run").glob("checkpoint*"))
 
 
-def test_wandb_offline_has_the_history(tmp_path, monkeypatch):
+def test_wandb_offline_has_the_history_from_before_too(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb", reason="needs wandb: python -m helpers install wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    trainer = run(tmp_path / "run", tracker="wandb", project_name="course", run_name="mine", tags=["small"])
+    run(tmp_path / "run", total_steps=4)
+    settings = dict(tracker="wandb", project_name="course", run_name="mine", tags=["small"])
+    trainer = run(tmp_path / "run", resume_from_checkpoint=str(tmp_path / "run"), **settings)
     wandb.teardown()  # its own process writes the file, and is through with it when it has ended
     (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
     found, names = {}, set()

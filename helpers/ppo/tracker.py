@@ -73,9 +73,8 @@ class Tracker:
                     dir=str(folder),
                 )
             self.tracker.start()
-        except (
-            Exception
-        ) as error:  # a login that is refused, a network that is not there, a folder: of many kinds
+        # a login that is refused, a network that is not there, a folder that cannot be: errors of many kinds
+        except Exception as error:
             raise CourseError(
                 f"train.tracker {train.tracker!r} does not begin: {files.reason(error)}. Put that right, or set train.tracker to null."
             ) from error
