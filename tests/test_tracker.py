@@ -4,10 +4,12 @@ import json
 
 import pytest
 from ppo_run import PROMPTS, count_the, small_config, without_times
+from test_processes import TWO, finished
 
 from helpers import engine
 from helpers.errors import CourseError
 from helpers.ppo import tracker
+from helpers.ppo.run import History
 
 
 def run(folder, **train):
@@ -87,6 +89,16 @@ def test_a_run_that_goes_on_has_one_curve_in_another_folder_too(tmp_path):
     trainer = run(tmp_path / "run", **settings)
     assert trainer.step == 8
     assert_same(scalars(tmp_path / "second" / "mine"), trainer.history)
+
+
+def test_of_several_processes_one_sends(tmp_path):
+    pytest.importorskip("tensorboard", reason="needs tensorboard: python -m helpers install tensorboard")
+    logs = tmp_path / "logs"
+    first, second = finished(tmp_path, {"train": dict(tracker="tensorboard", logging_dir=str(logs))}, TWO)
+    assert first["history"] == second["history"]
+    assert len(list((logs / "tensorboard").iterdir())) == 1  # one file, by one process
+    found = scalars(logs / "tensorboard")
+    assert_same({name: found[name] for name in found if "/seconds" not in name}, History(**first["history"]))
 
 
 def test_a_tracker_that_does_not_begin_is_told_before_training(tmp_path):
