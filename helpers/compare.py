@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from helpers.errors import CourseError
 from helpers.ppo import loss
-from helpers.ppo.rollout import pad_rows
+from helpers.ppo.prompts import pad_rows, prompt_ids
 from helpers.ppo.run import Run
 from helpers.rewards import RewardFn, score
 
@@ -55,7 +55,7 @@ def continue_prompts(
     """One sampled continuation per prompt, without the prompt; the same seed gives the same texts."""
     settings = dict(max_new_tokens=24, do_sample=True, top_k=0, top_p=1.0) | gen_kwargs
     pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    ids, mask = (t.to(model.device) for t in pad_rows(tokenizer(prompts)["input_ids"], pad_id, "left"))
+    ids, mask = (t.to(model.device) for t in pad_rows(prompt_ids(prompts, tokenizer), pad_id, "left"))
     set_seed(seed)
     with torch.no_grad():
         tokens = model.generate(input_ids=ids, attention_mask=mask, pad_token_id=pad_id, **settings)
@@ -205,10 +205,8 @@ def token_kl(trainer: Run, table: pd.DataFrame) -> list[list[tuple[str, float]]]
 @torch.no_grad()
 def look_at_tokens(trainer: Run, table: pd.DataFrame) -> tuple[list[list[str]], Tensor, Tensor, Tensor]:
     """(each token's text, KL in nats (N, R), values (N, R), mask (N, R)) of the samples in column `after`."""
-    prompts, outputs = (
-        trainer.tokenizer(table[column].tolist(), add_special_tokens=False)["input_ids"]
-        for column in ("prompt", "after")
-    )
+    prompts = prompt_ids(table["prompt"].tolist(), trainer.tokenizer)
+    outputs = trainer.tokenizer(table["after"].tolist(), add_special_tokens=False)["input_ids"]
     pad_id, device = trainer.tokenizer.pad_token_id, trainer.sampler.device
     query, query_mask = (t.to(device) for t in pad_rows(prompts, pad_id, "left"))
     response, mask = (t.to(device) for t in pad_rows(outputs, pad_id, "right"))

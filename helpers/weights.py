@@ -400,6 +400,8 @@ def pinned(source: Source, place: dict) -> dict:
             Path(source).parent,
         ):  # a checkpoint's hf_model waits with the checkpoint
             settle(folder)
+        if not Path(source, "config.json").exists() and Path(source, "hf_model", "config.json").exists():
+            raise CourseError("it is a checkpoint, and its model is in the folder hf_model there: give that")
     path = None if os.path.isdir(source) else cached_file(source, "config.json", **place)
     commit = re.search(r"snapshots[/\\]([0-9a-f]{40})[/\\]", str(path))
     return place | {"revision": commit[1]} if commit else place

@@ -106,11 +106,6 @@ def test_a_missing_key_is_named():
         TRLConfig.from_dict(config)
 
 
-def test_a_tracker_is_ignored_and_said_to_be():
-    with pytest.warns(UserWarning, match="tracker='wandb' is ignored"):
-        check(default_ppo_config().evolve(train=dict(tracker="wandb")))
-
-
 # each name in transformers' GenerationConfig with a value that makes it act, or with one that does not
 CHANGING = dict(top_k=1, top_p=0.9, min_p=0.1, top_h=0.4, typical_p=0.5, epsilon_cutoff=1e-3, eta_cutoff=1e-3)
 CHANGING |= dict(repetition_penalty=1.2, no_repeat_ngram_size=1, bad_words_ids=[[5]], suppress_tokens=[5])

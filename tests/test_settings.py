@@ -124,7 +124,6 @@ def test_whatever_is_set_is_plain_data_or_refused_by_its_name(default, section, 
     assert 0 < taken < len(ODD) / 2
 
 
-@pytest.mark.filterwarnings("ignore:train.tracker=")
 @pytest.mark.parametrize("default, section, field", FIELDS)
 def test_whatever_was_set_a_run_takes_or_refuses(default, section, field):
     for value in ODD:

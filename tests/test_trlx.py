@@ -312,7 +312,7 @@ def plain(value):
 def test_trlx_s_own_configuration_is_taken_and_left_as_it_was(tmp_path):
     theirs = TrlxConfig.from_dict(small_config(tmp_path, train=dict(total_steps=1)).to_dict())
     before = plain(theirs.to_dict())
-    with pytest.warns(UserWarning, match="'wandb' is ignored"):
+    with pytest.warns(UserWarning, match="'wandb' is ignored with trlX"):
         theirs.train.tracker = "wandb"
         trainer = train(reward_fn=count_the, prompts=PROMPTS, config=theirs)
     assert trainer.step == 1

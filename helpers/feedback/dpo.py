@@ -15,8 +15,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from helpers.errors import CourseError
 from helpers.feedback.ratings import SIDES, Rating
 from helpers.ppo import loss, values
-from helpers.ppo.policy import hidden_states
-from helpers.ppo.prompts import pad_rows
+from helpers.ppo.policy import hidden_states, most_tokens
+from helpers.ppo.prompts import pad_rows, prompt_ids
 from helpers.ppo.values import Count, Positive
 
 Tokens = tuple[list[int], list[int]]  # the ids of a prompt, and those of its continuation
@@ -63,8 +63,8 @@ def tokens_of(tokenizer: PreTrainedTokenizerBase, prompt: str, continuation: str
 
     No end-of-text token is added: a text does not say whether it ended by itself or was cut off. (TRL adds one.)
     """
-    length = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
-    ids = tokenizer(prompt + continuation, add_special_tokens=False)["input_ids"]
+    alone, ids = prompt_ids([prompt, prompt + continuation], tokenizer)
+    length = len(alone)
     return ids[:length], ids[length:]
 
 
@@ -190,7 +190,7 @@ def refuse_long(model: PreTrainedModel, pairs: list[tuple[str, str, str]], texts
     Raises:
         CourseError: it shows the first one.
     """
-    most = model.config.max_position_embeddings
+    most = most_tokens(model)
     for number, (prompt, continuation) in enumerate(texts):
         if len(prompt) + len(continuation) > most:
             shown = pairs[number % len(pairs)][0]

@@ -5,6 +5,9 @@ from transformers import PreTrainedModel
 
 from helpers.errors import CourseError
 
+# GPT-2's, Bloom's and Falcon's; Llama's, Qwen's and Gemma's; GPT-NeoX's (Pythia) and OPT's; Phi's
+NAMES = [("h", "ln_f"), ("layers", "norm"), ("layers", "final_layer_norm"), ("layers", "final_layernorm")]
+
 
 def freeze_below(model: PreTrainedModel, num_layers_unfrozen: int) -> None:
     """Freeze all but the top blocks, the final norm and, where there is one that is not tied to the embeddings, the output layer.
@@ -32,11 +35,12 @@ def freeze_below(model: PreTrainedModel, num_layers_unfrozen: int) -> None:
 
 
 def decoder_blocks(model: PreTrainedModel) -> tuple[nn.ModuleList, nn.Module]:
-    """A decoder's blocks and final norm, by the names of GPT-2 or Llama; raises CourseError where it has others."""
-    decoder = model.base_model
-    for blocks, norm in [("h", "ln_f"), ("layers", "norm")]:
-        if hasattr(decoder, blocks) and hasattr(decoder, norm):
-            return getattr(decoder, blocks), getattr(decoder, norm)
+    """A decoder's blocks and final norm, by the names of NAMES; raises CourseError where it has others."""
+    decoder = getattr(model.base_model, "decoder", model.base_model)  # OPT's is one level further down
+    for blocks, norm in NAMES:
+        found = getattr(decoder, blocks, None), getattr(decoder, norm, None)
+        if None not in found:
+            return found
     raise CourseError(
         f"{type(model).__name__} names its blocks in a way this engine does not know. "
         "Set model.num_layers_unfrozen to -1 to train all of it, or use a GPT-2 or Llama model."

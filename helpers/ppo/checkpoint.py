@@ -342,7 +342,7 @@ def steps_of(path: Path) -> int:
 MAY_DIFFER = {"total_steps", "epochs", "eval_interval", "checkpoint_interval", "checkpoint_dir", "save_best"}
 MAY_DIFFER |= {"resume_from_checkpoint", "run_name", "tracker", "tags", "project_name", "group_name"}
 # minibatch_size is what to lower where memory has run out; chunk_size would change the random numbers
-MAY_DIFFER |= {"entity_name", "minibatch_size"}
+MAY_DIFFER |= {"entity_name", "logging_dir", "minibatch_size"}
 
 
 def refuse_other_config(saved: dict, current: dict, folder: Path) -> None:

@@ -7,7 +7,6 @@ no file and no dictionary has it unless it is set.
 
 import codecs
 import json
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -309,7 +308,7 @@ def as_config(config: Any) -> TRLConfig:
 
 
 def check(config: TRLConfig) -> None:
-    """Refuse a configuration that this engine cannot train, before any time is spent. Warn of one that trains badly.
+    """Refuse a configuration that this engine cannot train, before any time is spent.
 
     Values that mean the same in another type become those of the declared type, so that a checkpoint can hold them.
 
@@ -330,11 +329,6 @@ def check(config: TRLConfig) -> None:
         )
     if isinstance(method, GroupConfig):
         check_groups(config)
-    if train.tracker:
-        warnings.warn(
-            f"train.tracker={train.tracker!r:.60} is ignored: this engine keeps its numbers in trainer.history",
-            stacklevel=3,
-        )
     for where, section, known in [
         ("optimizer", config.optimizer, OPTIMIZERS),
         ("scheduler", config.scheduler, SCHEDULERS),

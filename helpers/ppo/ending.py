@@ -33,6 +33,21 @@ def check_stop_sequences(stops: Any) -> list[str]:
     return [str(stop) for stop in stops]
 
 
+def refuse_special_stops(stops: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse stop sequences that hold a special token: responses are text without these, so none would ever be found.
+
+    Raises:
+        CourseError: names the token.
+    """
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    for stop in stops:
+        if found := [token for token in special if token in stop]:
+            raise CourseError(
+                f"stop_sequences has {stop!r:.60}, and {found[0]!r:.60} is a special token, which no response shows as text. To end "
+                f"responses at it, name it as the end of a text: tokenizer_extra_configs=dict(eos_token={found[0]!r:.60})"
+            )
+
+
 def end_response(
     prompt: list[int],
     response: list[int],

@@ -222,19 +222,20 @@ class TrainConfig(Section):
     Default: {} (trlX's)."""
 
     project_name: str = "trlx"
-    """The project's name in a tracker such as wandb. Ignored here.
+    """The project's name in wandb.
     Default: trlx (trlX's)."""
 
     run_name: str | None = None
-    """The run's name in a tracker. Ignored here.
+    """The run's name in the tracker: wandb makes one up where there is none, and TensorBoard's is the name
+    of a folder, tensorboard.
     Default: null (trlX's)."""
 
     entity_name: str | None = None
-    """The account's name in wandb. Ignored here.
+    """The account's name in wandb.
     Default: null (trlX's)."""
 
     group_name: str | None = None
-    """The name of a group of runs in wandb. Ignored here.
+    """The name of a group of runs in wandb.
     Default: null (trlX's)."""
 
     checkpoint_dir: Place = "ckpts"
@@ -264,17 +265,19 @@ class TrainConfig(Section):
     minibatch_size.
     Default: null (trlX's)."""
 
-    tracker: str | None = None
-    """Where numbers are sent while a run trains. Ignored here, with a warning: they stay in
-    trainer.history, and nobody is asked for a login.
+    tracker: Literal["tensorboard", "wandb", ""] | None = None
+    """Where the numbers of trainer.history are sent while a run trains: tensorboard writes them into
+    a folder, wandb sends them to its servers and asks for a login (WANDB_MODE=offline in the environment
+    keeps them in a folder). Each needs the package of its name. Sending changes nothing in the run. With
+    the real trlX it is ignored.
     Default: null (the course's; trlX's is wandb)."""
 
     logging_dir: str | None = None
-    """The folder that a tracker writes to. Ignored here.
+    """The folder that the tracker writes to; null means checkpoint_dir.
     Default: null (trlX's)."""
 
     tags: list[str] | None = field(default_factory=list)
-    """Words that mark the run in a tracker. Ignored here.
+    """Words that mark the run in wandb.
     Default: [] (trlX's)."""
 
     seed: Annotated[int, Range(0, 2**32 - 1)] = 1000

@@ -14,7 +14,7 @@ from helpers.ppo.config import TRLConfig
 from helpers.ppo.fields import GroupConfig, OptimizerConfig, SchedulerConfig
 from helpers.ppo.identity import digest_of_weights
 from helpers.ppo.lora import lora_policy
-from helpers.ppo.policy import Policy
+from helpers.ppo.policy import Policy, most_tokens
 from helpers.ppo.sampling import SETTINGS
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -89,7 +89,7 @@ def context_limit(config: TRLConfig, policy: Policy) -> int:
     """
     settings = [config.method.gen_kwargs, config.method.gen_experience_kwargs or {}]
     new_tokens = max(kwargs.get("max_new_tokens", 0) for kwargs in settings)
-    context = min(config.train.seq_length, policy.base_model.config.max_position_embeddings)
+    context = min(config.train.seq_length, most_tokens(policy.base_model))
     if new_tokens >= context:
         raise CourseError(
             f"max_new_tokens ({new_tokens}) leaves no room for a prompt: the context is {context} tokens, "

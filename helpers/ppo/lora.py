@@ -87,7 +87,7 @@ def lora_policy(model: PreTrainedModel, peft_config: Any) -> Policy:
     policy = Policy(model, num_layers_unfrozen=0)
     torch.set_rng_state(drawn)
     add_lora(model, peft_config)
-    policy.v_head = make_value_head(model.config.hidden_size)
+    policy.v_head = make_value_head(model)
     return policy
 
 

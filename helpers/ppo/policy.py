@@ -1,6 +1,7 @@
 """The policy, its value head and the frozen reference it is held to."""
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ class Policy(nn.Module):
         # deepcopy takes what its memo holds for copied already: the frozen weights are shared
         shared = {id(p): p for p in model.parameters() if not p.requires_grad}
         self.reference = copy.deepcopy(model, memo=shared).requires_grad_(False)
-        self.v_head = make_value_head(model.config.hidden_size)
+        self.v_head = make_value_head(model)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, response_length: int
@@ -58,6 +59,12 @@ def positions(attention_mask: Tensor) -> Tensor:
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
-def make_value_head(hidden_size: int) -> nn.Sequential:
-    """trlX's value head: two layers on the final hidden state."""
+def most_tokens(model: PreTrainedModel) -> float:
+    """How many tokens a text for this model has at most: infinity where positions have no end, as Bloom's."""
+    return getattr(model.config, "max_position_embeddings", None) or math.inf
+
+
+def make_value_head(model: PreTrainedModel) -> nn.Sequential:
+    """trlX's value head: two layers on the final hidden state, which is as wide as the output layer takes it."""
+    hidden_size = model.get_output_embeddings().weight.shape[1]  # OPT-350m's config.hidden_size is another
     return nn.Sequential(nn.Linear(hidden_size, 2 * hidden_size), nn.ReLU(), nn.Linear(2 * hidden_size, 1))

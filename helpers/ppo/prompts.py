@@ -117,6 +117,19 @@ def check_keys(metadata: list[dict], name: str) -> None:
             )
 
 
+def prompt_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """The ids of each text as a model of this tokenizer expects a text to begin, without what would end it.
+
+    Llama's tokenizers put their BOS before every text. A text that begins with it already, as chat templates write it, gets no
+    second one.
+    """
+    rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    begin = tokenizer.bos_token_id
+    if begin is None or tokenizer("a")["input_ids"][:1] != [begin]:
+        return rows
+    return [[begin, *row] if row and row[0] != begin else row for row in rows]
+
+
 class PromptSet:
     """Tokenised prompts, dealt in shuffled passes. A prompt's extra keys stay with it.
 
@@ -132,7 +145,7 @@ class PromptSet:
         self.texts = [check_text(entry.get("prompt"), f"{name}[{i}]") for i, entry in enumerate(entries)]
         self.metadata = [{key: entry[key] for key in entry if key != "prompt"} for entry in entries]
         check_keys(self.metadata, name)
-        self.tokens = tokenizer(self.texts, add_special_tokens=False)["input_ids"]
+        self.tokens = prompt_ids(self.texts, tokenizer)
         for index, tokens in enumerate(self.tokens):
             if not tokens:
                 raise CourseError(

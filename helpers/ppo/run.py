@@ -17,6 +17,7 @@ from helpers import files
 from helpers.errors import CourseError
 from helpers.ppo import checkpoint
 from helpers.ppo.config import REAL_TRLX, TRLConfig
+from helpers.ppo.ending import refuse_special_stops
 from helpers.ppo.identity import check_mark, identity_of, mark_newest
 from helpers.ppo.load import check_fit, context_limit, make_optimizer
 from helpers.ppo.lora import plain_weights
@@ -112,10 +113,15 @@ class Run:
         with self.autocast():
             check_fit(self.config, self.tokenizer, self.policy)
         if prompts is None:
+            if self.tokenizer.bos_token is None:
+                raise CourseError(
+                    "there are no prompts, and the tokenizer has no token that begins a text, from which samples could start: give prompts"
+                )
             prompts = [self.tokenizer.bos_token] * (train.batch_size * processes.count())
         prompts = as_list(prompts, "prompts")
         if eval_prompts is None:
             eval_prompts = prompts[: train.batch_size * processes.count()]
+        refuse_special_stops(stop_sequences or [], self.tokenizer)
         self.prompts = PromptSet(prompts, self.tokenizer, limit, "prompts")
         self.eval_prompts = PromptSet(eval_prompts, self.tokenizer, limit, "eval_prompts")
         self.identity = identity_of(self.policy.digest, self.prompts, self.eval_prompts)
@@ -124,6 +130,8 @@ class Run:
         self.total_steps = planned_steps(self.config)
         self.check_folders()
         self.sampler = self.make_sampler(reward_fn, list(stop_sequences or []))
+        # what is saved ends its texts where they end here
+        self.policy.reference.generation_config.eos_token_id = self.sampler.gen_kwargs["eos_token_id"]
         try_saving(self, Path(train.checkpoint_dir))
 
     def check_folders(self) -> None:

@@ -13,6 +13,7 @@ from helpers.ppo.fast.trainer import FastPPOTrainer
 from helpers.ppo.fields import GRPOConfig, PPOConfig, RLOOConfig
 from helpers.ppo.prompts import Prompts
 from helpers.ppo.run import Listener, refuse_other_methods
+from helpers.ppo.tracker import check_tracker, trackers
 from helpers.ppo.trainer import PPOTrainer
 from helpers.rewards import MetricFn, RewardFn
 
@@ -60,6 +61,7 @@ def train(
     config = as_config(config)
     if model_path is not None:
         config = config.evolve(model=dict(model_path=model_path))
+    check_tracker(config)
     set_seed(config.train.seed)
     stops = check_stop_sequences(stop_sequences)
     trainer_class = trainer_class or TRAINERS[type(config.method)]
@@ -69,5 +71,6 @@ def train(
             f"{config.method.name!r}: leave trainer_class out, and the method chooses"
         )
     trainer = trainer_class(config, reward_fn, prompts, eval_prompts, metric_fn, stops, listeners, minutes)
+    trainer.listeners = [*listeners, *trackers(config)]
     trainer.learn()
     return trainer

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from helpers.errors import CourseError
 from helpers.ppo import loss
-from helpers.ppo.policy import Policy, hidden_states
+from helpers.ppo.policy import Policy, hidden_states, most_tokens
 
 
 class Output(NamedTuple):
@@ -56,7 +56,7 @@ class PolicyForTrlx(nn.Module):
         Raises:
             CourseError: the texts have more tokens than the model has positions.
         """
-        limit = self.base_model.config.max_position_embeddings
+        limit = most_tokens(self.base_model)
         if input_ids.shape[1] > limit:
             raise CourseError(
                 f"a prompt and its response have {input_ids.shape[1]} tokens, and the model has {limit} positions. trlX tokenises "

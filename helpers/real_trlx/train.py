@@ -1,5 +1,6 @@
 """The call that starts a run of the real trlX. To import this file is to import trlX: helpers/engine.py does so once trlX is chosen."""
 
+import warnings
 from collections.abc import Callable, Sequence
 
 from helpers.ppo.config import TRLConfig, as_config, check, refuse_what_trlx_lacks
@@ -42,6 +43,11 @@ def train(
     if model_path is not None:
         config = config.evolve(model=dict(model_path=model_path))
     refuse_what_trlx_lacks(config)
+    if config.train.tracker:
+        warnings.warn(
+            f"train.tracker={config.train.tracker!r} is ignored with trlX: the numbers are in trainer.history",
+            stacklevel=2,
+        )
     check(config)
     processes.check_launch()
     settings = settings_for_trlx(config)

@@ -70,5 +70,6 @@ def use_fast_gelu(policy: Policy) -> None:
             if isinstance(child, NewGELUActivation):
                 setattr(module, name, GELUTanh())
     for model in (policy.base_model, policy.reference):
-        if getattr(model.config, "activation_function", None) == "gelu_new":
-            model.config.activation_function = "gelu_pytorch_tanh"
+        for name in ("activation_function", "hidden_act"):  # GPT-2's word for it, and Phi's
+            if getattr(model.config, name, None) == "gelu_new":
+                setattr(model.config, name, "gelu_pytorch_tanh")
