@@ -299,3 +299,18 @@ def run(here: Course, sampler: str, level: str, seed: int) -> dict:
     last, apart = trainer.history.evals[-1], pd.DataFrame(trainer.apart)
     means = dict(mean=apart["mean"].mean(), ess_samples=apart["ess_samples"].mean())
     return dict(reward=last["reward/mean"], kl=last["kl"], largest=apart["largest"].max()) | means
+
+
+def rows_of_page(gaps: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
+    """The rows of the two tables in docs/sampler-and-trainer.md, from what `record` wrote."""
+    rows = []
+    for row in gaps.to_dict("records"):
+        apart = f"{row['mean']:.4f} | {row['p99']:.3f} | {row['largest']:.2f}"
+        rows.append(f"| {row['difference']} | {apart} | {row['ess_tokens']:.0%} | {row['ess_samples']:.0%} |")
+    for (sampler, weights), group in runs.groupby(["sampler", "weights"], sort=False):
+        shown = " | ".join(
+            f"{group[name].mean():.{digits}f} ({group[name].min():.{digits}f} to {group[name].max():.{digits}f})"
+            for name, digits in (("reward", 2), ("kl", 1))
+        )
+        rows.append(f"| {sampler} | {weights} | {shown} | {group['ess_samples'].mean():.0%} |")
+    return rows
