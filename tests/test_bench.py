@@ -1,6 +1,7 @@
 """The bench, and the floor under it. No test asks how long anything took."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import pandas as pd
@@ -15,11 +16,12 @@ from helpers import engine
 from helpers.__main__ import main as command_line
 from helpers.errors import CourseError
 from helpers.maintain.bench import compare as bench
-from helpers.maintain.bench import floor
+from helpers.maintain.bench import floor, methods
 from helpers.maintain.bench import run as bench_run
 from helpers.ppo.blocks import freeze_below
 from helpers.ppo.config import default_ppo_config
 from helpers.ppo.policy import make_value_head
+from helpers.tiny import TINY
 
 LENGTH = 12  # tokens that are fed, where the prompt has one
 
@@ -282,3 +284,20 @@ def test_a_model_with_random_weights_has_a_word_for_every_token(tmp_path):
 def test_wrong_arguments(capsys, arguments, message):
     assert command_line(["bench", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux alone")
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_what_a_method_needs_is_counted(method):
+    """The embedded model is 112 wide. A block has 12 H^2 weights and 13 H biases and norms; the final norm learns too."""
+    H, model = 112, str(TINY / "gpt2-reviews")
+    row = methods.run_here(dict(size="tiny", model=model, unfrozen=2, method=method, texts=32))
+    blocks, head = 2 * (12 * H**2 + 13 * H) + 2 * H, 2 * H**2 + 4 * H + 1
+    assert row["value head"] == (head if method == "PPO" else 0)
+    assert row["learns"] == blocks + row["value head"]
+    held = method in ("RLOO", "GRPO", "PPO")
+    assert row["reference, MB"] == pytest.approx(held * 4 * blocks / methods.MB)
+    assert row["optimizer, MB"] == pytest.approx(
+        8 * row["learns"] / methods.MB, rel=1e-3
+    )  # and a count of steps
+    assert row["peak beyond weights, MB"] > row["gradient, MB"] and row["update, s/1000"] > 0

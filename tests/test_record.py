@@ -80,7 +80,7 @@ def test_the_files_are_those_of_a_whole_run_at_tiny_scale(monkeypatch, tmp_path)
         monkeypatch.setenv(name, value)
     seen = []
 
-    for name in ("kl_lab", "goodhart", "ladder", "details", "clinic", "methods"):
+    for name in ("kl_lab", "goodhart", "ladder", "details", "clinic", "methods", "mismatch"):
 
         def recording(here):
             seen.append(here)
@@ -89,11 +89,11 @@ def test_the_files_are_those_of_a_whole_run_at_tiny_scale(monkeypatch, tmp_path)
         recording.__name__ = name
         monkeypatch.setattr(record, name, recording)
     record.main(tmp_path / "data")
-    assert [(here.scale, here.budget) for here in seen] == [("tiny", 1.0)] * 6
+    assert [(here.scale, here.budget) for here in seen] == [("tiny", 1.0)] * 7
     written = sorted(os.listdir(tmp_path / "data"))
     assert written == [
         f"{name}_{part}.csv"
-        for name in ("clinic", "details", "goodhart", "kl_lab", "ladder", "methods")
+        for name in ("clinic", "details", "goodhart", "kl_lab", "ladder", "methods", "mismatch")
         for part in ("runs", "samples")
     ]
     assert (tmp_path / "data" / "goodhart_runs.csv").read_text() == "beta,step,reward,kl\n0.02,0,0.3333,0.0\n"

@@ -1,4 +1,4 @@
-"""Records the runs that notebooks 06 to 11 show and that take too long to make there: `python -m helpers record`."""
+"""Records the runs that notebooks 06 to 11 and docs/sampler-and-trainer.md show and that take too long to make there: `python -m helpers record`."""
 
 import os
 import random
@@ -13,6 +13,7 @@ from helpers.course import Course
 from helpers.files import write_text
 from helpers.maintain import clinic as gallery
 from helpers.maintain import details as one_detail_less
+from helpers.maintain import mismatch as apart
 from helpers.maintain.bench.seeds import notebook_config
 from helpers.maintain.stored_outputs import run_tagged
 from helpers.notebooks import NOTEBOOKS
@@ -275,9 +276,24 @@ def methods(here: Course) -> dict[str, pd.DataFrame]:
     return {"runs": pd.DataFrame(rows)}
 
 
+def mismatch(here: Course) -> dict[str, pd.DataFrame]:
+    """How far sampler and trainer are apart where one thing differs (gaps), and RLOO from such samplers with `SEEDS` seeds, with
+    and without importance weights (sampler, weights, seed, and what `mismatch.run` gives): docs/sampler-and-trainer.md.
+    """
+    gaps, runs = apart.gaps(here), []
+    for seed in range(SEEDS):
+        for sampler, weights in apart.RUNS:
+            runs.append(
+                dict(sampler=sampler, weights=weights, seed=seed) | apart.run(here, sampler, weights, seed)
+            )
+            reward, kl = runs[-1]["reward"], runs[-1]["kl"]
+            print(f"{sampler}, weights {weights}, seed {seed}: reward {reward:.2f}, KL {kl:.1f}", flush=True)
+    return {"gaps": pd.DataFrame(gaps), "runs": pd.DataFrame(runs)}
+
+
 def main(folder: Path = NOTEBOOKS / "data") -> None:
-    """Write {kl_lab,goodhart}_{runs,samples}.csv, {ladder,details,ensemble,second_round,methods}_runs.csv and clinic_*.csv into `folder`, each whole or not
-    at all.
+    """Write {kl_lab,goodhart}_{runs,samples}.csv, {ladder,details,ensemble,second_round,methods,mismatch}_runs.csv, mismatch_gaps.csv and
+    clinic_*.csv into `folder`, each whole or not at all.
 
     Raises:
         CourseError: a file cannot be written.
@@ -286,7 +302,7 @@ def main(folder: Path = NOTEBOOKS / "data") -> None:
     os.environ.pop("RLHF_BUDGET", None)
     here = course.start()
     folder.mkdir(parents=True, exist_ok=True)
-    for recording in (kl_lab, goodhart, ladder, details, clinic, ensemble, second_round, methods):
+    for recording in (kl_lab, goodhart, ladder, details, clinic, ensemble, second_round, methods, mismatch):
         for name, table in recording(here).items():
             path = folder / f"{recording.__name__}_{name}.csv"
             write_text(path, table.round(4).to_csv(index=False, lineterminator="\n"))
