@@ -7,6 +7,7 @@ Behind it stands the real trlX where it is installed (helpers/real_trlx), and th
 from helpers import settings
 from helpers.errors import CourseError
 from helpers.ppo.config import (  # noqa: F401  (trlX's names, for `from helpers.engine import ...`)
+    NEEDS_TRLX,
     GRPOConfig,
     ModelConfig,
     OptimizerConfig,
@@ -52,10 +53,23 @@ def uses_trlx() -> bool:
     return asked != "builtin" and found is not None
 
 
+def default_ilql_config():
+    """trlX's own configuration of ILQL, its second method, which learns from samples with rewards: `train(samples=, rewards=)`.
+
+    Raises:
+        CourseError: the real trlX is not here, or is not the engine.
+    """
+    if not uses_trlx():
+        raise CourseError(NEEDS_TRLX)
+    from helpers.real_trlx.ilql import default_config
+
+    return default_config()
+
+
 def train(*args, **kwargs):
     """Train with live progress; the arguments are those of `helpers.ppo.train.train`, whichever engine trains."""
     # torch and matplotlib load when training starts, not when a notebook opens
-    from helpers.monitor import Monitor
+    from helpers.monitor import Monitor, Progress
     from helpers.ppo.parallel import processes
 
     print_whatever_comes()
@@ -63,4 +77,5 @@ def train(*args, **kwargs):
         from helpers.real_trlx.train import train as run
     else:
         from helpers.ppo.train import train as run
-    return run(*args, listeners=[Monitor()] if processes.is_main() else [], **kwargs)
+    watching = Monitor() if kwargs.get("samples") is None else Progress()  # ILQL has no rounds to judge
+    return run(*args, listeners=[watching] if processes.is_main() else [], **kwargs)

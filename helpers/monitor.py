@@ -39,9 +39,13 @@ class Monitor:
     def start(self, trainer: Run) -> None:
         self.parts: list = []
         self.session = Session(trainer)
-        for kind in (StopButton, Picture, Bar, Words) if in_notebook() else (Bar, Words):
+        for kind in self.kinds():
             with self.alone(kind):
                 self.parts.append(kind(self.session))
+
+    def kinds(self) -> tuple:
+        """What a reader sees of the run."""
+        return (StopButton, Picture, Bar, Words) if in_notebook() else (Bar, Words)
 
     def progress(self, trainer: Run) -> None:
         self.session.begin()
@@ -70,6 +74,14 @@ class Monitor:
                     f"{kind.shows} failed ({type(error).__name__}: {error}). The run does without it.",
                     stacklevel=4,
                 )
+
+
+class Progress(Monitor):
+    """For a run without rounds of rollouts, in which there is nothing to judge yet: the bar, and in a notebook the button."""
+
+    def kinds(self) -> tuple:
+        """What a reader sees of the run."""
+        return (StopButton, Bar) if in_notebook() else (Bar,)
 
 
 class Session:

@@ -87,8 +87,15 @@ def test_an_unknown_optimizer_or_argument(tmp_path):
 
 
 def test_training_on_given_samples_is_trlx_s(tmp_path):
-    with pytest.raises(CourseError, match="github.com/CarperAI/trlx"):
-        engine_train()(samples=["a"], rewards=[1.0], config=small_config(tmp_path))
+    given = dict(samples=["a"], rewards=[1.0])
+    for arguments, message in [
+        (given, "ILQL, which needs the real trlX: install it with `python -m helpers trlx`"),
+        ({"samples": ["a"]}, "expected samples and rewards together"),
+        ({"rewards": [1.0]}, "expected samples and rewards together"),
+        ({"dataset": (["a"], [1.0])}, "dataset is trlX's old name for both"),
+    ]:
+        with pytest.raises(CourseError, match=message):
+            engine_train()(**arguments, config=small_config(tmp_path))
 
 
 def test_a_disk_too_small_is_known_before_training(tmp_path):

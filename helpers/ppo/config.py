@@ -41,6 +41,10 @@ from helpers.ppo.fields import (
 from helpers.ppo.values import plain, shown
 
 REAL_TRLX = "the course trains causal models with PPO, RLOO and GRPO; trlX (github.com/CarperAI/trlx) offers more, with the libraries of its time"
+NEEDS_TRLX = (
+    "samples with rewards are learned by ILQL, which needs the real trlX: install it with `python -m helpers trlx`, and leave RLHF_ENGINE "
+    "at auto or trlx"
+)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from torch import Tensor
 from helpers import files
 from helpers.errors import CourseError
 from helpers.ppo import checkpoint
-from helpers.ppo.config import REAL_TRLX, TRLConfig
+from helpers.ppo.config import NEEDS_TRLX, TRLConfig
 from helpers.ppo.ending import refuse_special_stops
 from helpers.ppo.identity import check_mark, identity_of, mark_newest
 from helpers.ppo.load import check_fit, context_limit, make_optimizer
@@ -504,8 +504,13 @@ def refuse_other_methods(reward_fn: RewardFn | None, dataset: Any, samples: Any,
     Raises:
         CourseError: one of these is given, or there is no reward function.
     """
+    if samples is not None and rewards is not None:
+        raise CourseError(NEEDS_TRLX)
     if dataset is not None or samples is not None or rewards is not None:
-        raise CourseError(f"training on given samples and rewards (ILQL, SFT) is not here: {REAL_TRLX}")
+        raise CourseError(
+            "expected samples and rewards together, for ILQL (dataset is trlX's old name for both), or reward_fn, for PPO. Samples "
+            "without rewards are trlX's SFT, which is not here: notebook 02 fine-tunes."
+        )
     if not callable(reward_fn):
         raise CourseError(
             f"reward_fn is {reward_fn!r}: expected a function, reward_fn(samples) -> list[float]"

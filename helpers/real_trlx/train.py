@@ -2,11 +2,14 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from helpers.errors import CourseError
 from helpers.ppo.config import TRLConfig, as_config, check, refuse_what_trlx_lacks
 from helpers.ppo.ending import check_stop_sequences
 from helpers.ppo.parallel import processes
 from helpers.ppo.run import refuse_other_methods
+from helpers.real_trlx import ilql
 from helpers.real_trlx.patches import import_trlx
 from helpers.real_trlx.trainer import CourseTrainer
 
@@ -28,8 +31,8 @@ def train(
     stop_sequences: Sequence[str] | None = None,
     minutes: float | None = None,
     listeners: Sequence = (),
-) -> CourseTrainer:
-    """`trlx.train`, the real one; arguments, result and errors are those of `helpers.ppo.train.train`.
+) -> CourseTrainer | ilql.ILQLTrainer:
+    """`trlx.train`, the real one; arguments, result and errors are those of `helpers.ppo.train.train`, or with samples of `ilql.train`.
 
     Args:
         config: ours or trlX's own `TRLConfig`; it stays as it was.
@@ -38,6 +41,11 @@ def train(
     Raises:
         CourseError: something is wrong with the input, before any training; or the memory runs out.
     """
+    if samples is not None and rewards is not None:
+        refuse_what_ilql_ignores(
+            model_path=model_path, reward_fn=reward_fn, dataset=dataset, prompts=prompts, minutes=minutes
+        )
+        return ilql.train(samples, rewards, eval_prompts, metric_fn, config, stop_sequences, listeners)
     refuse_other_methods(reward_fn, dataset, samples, rewards)
     config = as_config(config).evolve()
     if model_path is not None:
@@ -66,6 +74,20 @@ def train(
         config=TrlxConfig.from_dict(settings),
         stop_sequences=check_stop_sequences(stop_sequences),
     )
+
+
+def refuse_what_ilql_ignores(**arguments: Any) -> None:
+    """Refuse arguments of `train` that mean nothing where samples and rewards are given.
+
+    Raises:
+        CourseError: one is given; it names the argument.
+    """
+    for name, value in arguments.items():
+        if value is not None:
+            raise CourseError(
+                f"{name} is given beside samples and rewards, from which ILQL learns: leave it out. (metric_fn scores the evaluations, "
+                "config.model.model_path says which model learns.)"
+            )
 
 
 def settings_for_trlx(config: TRLConfig) -> dict:
