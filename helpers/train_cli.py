@@ -1,17 +1,26 @@
 """RLHF without a notebook: `python -m helpers train --prompts FILE --reward REWARD`."""
 
 import os
+import shlex
+import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers import config_cli, course, files
-from helpers.errors import CourseError
 from helpers.ppo.config import TRLConfig
 from helpers.prompt_files import Prompts
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from helpers.course import Course
+    from helpers.ppo.run import Run
+    from helpers.project.rewards import Reward
+
+SAMPLES = 4
+"""Of each held-out prompt, for the report and the card."""
 
 
 def main(
@@ -23,7 +32,7 @@ def main(
     model: str | None = None,
     resume: bool = False,
 ) -> Path:
-    """Fine-tune a model by the configuration's method, and save it.
+    """Fine-tune a model by the configuration's method, and save it with its card and a report. One round on trial comes first.
 
     Under `accelerate launch` each process trains on its GPU, and the main one writes and prints.
 
@@ -43,6 +52,10 @@ def main(
     """
     from helpers.ppo import checkpoint
     from helpers.ppo.parallel import processes
+    from helpers.project.card import check_card, write_card
+    from helpers.project.preflight import preflight
+    from helpers.project.prompts import split_prompts
+    from helpers.project.report import check_own, write_report
     from helpers.project.rewards import reward_from
 
     processes.check_launch()
@@ -60,16 +73,46 @@ def main(
     judge = reward_from(reward, str(processes.device()), settings.model.model_path)
     if processes.is_main():
         print(f"{judge.__doc__} {len(texts)} prompts, {len(held_out)} more held out.")
-    given = dict(reward_fn=judge, metric_fn=judge.metric_fn, prompts=texts, eval_prompts=held_out)
+    given = dict(reward_fn=judge, prompts=texts, eval_prompts=held_out)
+    page = folder / "report.html"
+    processes.on_main(lambda: (check_own(page), check_card(folder)))
+    if processes.count() == 1 and not resume:
+        print("One round of 64 samples on trial:")
+        print(preflight(config=settings, **given))
     try:
-        trainer = train(config=settings, minutes=minutes, **given)
+        trainer = train(config=settings, metric_fn=judge.metric_fn, minutes=minutes, **given)
     except (Exception, KeyboardInterrupt) as error:
         say_what_is_kept(here, error, folder)
         raise
     trainer.save_pretrained(folder)
     if processes.is_main():
-        print(f"The tuned model is in {here.show_path(folder)}.")
+        compared = compare(trainer, settings, held_out, judge)
+        source = f"{len(texts)} of {prompts}, {len(held_out)} more held out"
+        words = dict(
+            reward=judge.__doc__, prompts=source, repeat=f"python -m helpers {shlex.join(sys.argv[1:])}"
+        )
+        write_report(trainer, compared, page, **words)
+        write_card(trainer, compared, folder, **words)
+        print(
+            f"The tuned model is in {here.show_path(folder)}, with its card, and the report in {here.show_path(page)}."
+        )
     return folder
+
+
+def compare(trainer: "Run", settings: TRLConfig, held_out: Prompts, judge: "Reward") -> "DataFrame":
+    """What the model wrote before training and what it writes now: `SAMPLES` samples of each held-out prompt."""
+    from helpers.compare import before_after
+    from helpers.ppo.load import load_policy
+    from helpers.project.card import sampling
+
+    base = load_policy(settings).base_model.to(trainer.model.device).eval()
+    entries = [prompt if isinstance(prompt, dict) else {"prompt": prompt} for prompt in held_out]
+    columns = {name: [entry[name] for entry in entries] * SAMPLES for name in entries[0]}
+    texts = columns.pop("prompt")[: len(entries)]
+    reward_fn = partial(judge, **columns)
+    return before_after(
+        base, trainer.model, trainer.tokenizer, texts, reward_fn, samples=SAMPLES, **sampling(trainer)
+    )
 
 
 def settings_of(
@@ -118,20 +161,3 @@ def say_what_is_kept(here: "Course", error: BaseException, folder: Path) -> None
         print(f"Stopped. The model as it was after step {trainer.step} is in {here.show_path(folder)}.")
     if trainer.step:
         print("The same command with --resume goes on from there.")
-
-
-def split_prompts(source: str | Path) -> tuple[Prompts, Prompts]:
-    """(prompts to train on, prompts held out) of a file or a data set; its last tenth is held out, 64 at most and one at least.
-
-    Raises:
-        CourseError: they cannot be read, or are fewer than two.
-    """
-    from helpers.project.prompts import prompts_from
-
-    texts = prompts_from(str(source))
-    held_out = min(64, max(1, len(texts) // 10))
-    if len(texts) <= held_out:
-        raise CourseError(
-            f"{source} has {len(texts)} prompt: at least 2 are needed, one of them to evaluate on"
-        )
-    return texts[:-held_out], texts[-held_out:]

@@ -15,11 +15,10 @@ from helpers.feedback.pairs import Pair
 from helpers.feedback.ratings import Ratings
 from helpers.feedback.simulated import SimulatedRater
 from helpers.project import programs
-from helpers.project.prompts import prompts_from
+from helpers.project.prompts import prompts_from, split_prompts
 from helpers.project.rewards import reward_from
 from helpers.rewards import load_reward, score
 from helpers.tiny import TINY
-from helpers.train_cli import split_prompts
 
 JUDGE = str(TINY / "distilbert-reviews")
 TEXTS = ["I loved it.", "It was dull and too long."]

@@ -9,8 +9,8 @@ import pytest
 from datasets import Dataset
 
 from helpers.errors import CourseError
+from helpers.project.prompts import split_prompts
 from helpers.prompt_files import read_prompts
-from helpers.train_cli import split_prompts
 
 BOM = b"\xef\xbb\xbf"
 

@@ -7,6 +7,7 @@ from helpers.exercises.goodhart import check_cautious_reward, check_longer_chose
 from helpers.exercises.human_feedback import check_error_rate, check_graded_loss, check_raw_beta
 from helpers.exercises.inside_ppo import check_clipped_loss, check_gae, check_k3, check_rloo, check_whiten
 from helpers.exercises.install import check_parts, check_reward_function
+from helpers.exercises.own_project import check_preflight, check_reward_parts
 from helpers.exercises.pipeline import (
     check_batch_size,
     check_calibration_error,

@@ -3,6 +3,7 @@
 import tempfile
 import warnings
 from collections import Counter
+from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -89,7 +90,7 @@ def one_round(
         return train(
             reward_fn=reward_fn,
             prompts=prompts,
-            eval_prompts=eval_prompts[:TRIED],
+            eval_prompts=list(islice(cycle(eval_prompts), TRIED)),
             config=trial,
             listeners=[first],
         )

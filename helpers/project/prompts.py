@@ -83,3 +83,18 @@ def load(name: str, source: str) -> datasets.Dataset:
                 f"the data set {name} cannot be loaded: {files.reason(error)}. {EXPECTED}"
             ) from error
     return splits.get("train", next(iter(splits.values())))
+
+
+def split_prompts(source: str) -> tuple[Prompts, Prompts]:
+    """(prompts to train on, prompts held out) of a file or a data set; its last tenth is held out, 64 at most and one at least.
+
+    Raises:
+        CourseError: they cannot be read, or are fewer than two.
+    """
+    texts = prompts_from(source)
+    held_out = min(64, max(1, len(texts) // 10))
+    if len(texts) <= held_out:
+        raise CourseError(
+            f"{source} has {len(texts)} prompt: at least 2 are needed, one of them to evaluate on"
+        )
+    return texts[:-held_out], texts[-held_out:]
