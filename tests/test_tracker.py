@@ -92,12 +92,13 @@ def test_a_run_that_goes_on_has_one_curve_in_another_folder_too(tmp_path):
 
 
 def test_of_several_processes_one_sends(tmp_path):
-    pytest.importorskip("tensorboard", reason="needs tensorboard: python -m helpers install tensorboard")
-    logs = tmp_path / "logs"
-    first, second = finished(tmp_path, {"train": dict(tracker="tensorboard", logging_dir=str(logs))}, TWO)
+    """With wandb, which Accelerate would begin in each; TensorBoard it begins in one."""
+    pytest.importorskip("wandb", reason="needs wandb: python -m helpers install wandb")
+    changes = {"train": dict(tracker="wandb", logging_dir=str(tmp_path / "logs"))}
+    first, second = finished(tmp_path, changes, TWO, WANDB_MODE="offline")
     assert first["history"] == second["history"]
-    assert len(list((logs / "tensorboard").iterdir())) == 1  # one file, by one process
-    found = scalars(logs / "tensorboard")
+    (file,) = (tmp_path / "logs" / "wandb").glob("offline-run-*/run-*.wandb")
+    found = sent(file)
     assert_same({name: found[name] for name in found if "/seconds" not in name}, History(**first["history"]))
 
 
@@ -119,18 +120,22 @@ def test_wandb_offline_has_the_history_from_before_too(tmp_path, monkeypatch):
     trainer = run(tmp_path / "run", resume_from_checkpoint=str(tmp_path / "run"), **settings)
     wandb.teardown()  # its own process writes the file, and is through with it when it has ended
     (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
-    found, names = {}, set()
+    assert_same(sent(file), trainer.history)
+    runs = [record.run for record in records(file) if record.WhichOneof("record_type") == "run"]
+    assert {(run.project, run.display_name, *run.tags) for run in runs} == {("course", "mine", "small")}
+
+
+def sent(file) -> dict[str, dict[int, float]]:
+    """The numbers in a file that wandb wrote."""
+    found = {}
     for record in records(file):
-        if record.WhichOneof("record_type") == "run":
-            names.add((record.run.project, record.run.display_name, *record.run.tags))
-        items = {}
-        for item in record.history.item:
-            items[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+        items = {
+            item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item
+        }
         for name, value in items.items():
             if not name.startswith("_"):
                 found.setdefault(name, {})[items["_step"]] = float(value)
-    assert names == {("course", "mine", "small")}
-    assert_same(found, trainer.history)
+    return found
 
 
 def records(file):
