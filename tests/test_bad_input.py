@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from ppo_run import PROMPTS, count_the, engine_train, small_config, small_run
 
+from helpers import engine as door
 from helpers import files
 from helpers.errors import CourseError
 
@@ -86,16 +87,30 @@ def test_an_unknown_optimizer_or_argument(tmp_path):
     assert "optimizer.kwargs" in refused(tmp_path, changes={"optimizer": {"kwargs": {"learning": 1}}})
 
 
-def test_training_on_given_samples_is_trlx_s(tmp_path):
-    given = dict(samples=["a"], rewards=[1.0])
-    for arguments, message in [
-        (given, "ILQL, which needs the real trlX: install it with `python -m helpers trlx`"),
+@pytest.mark.parametrize(
+    "given, message",
+    [
         ({"samples": ["a"]}, "expected samples and rewards together"),
         ({"rewards": [1.0]}, "expected samples and rewards together"),
         ({"dataset": (["a"], [1.0])}, "dataset is trlX's old name for both"),
-    ]:
-        with pytest.raises(CourseError, match=message):
-            engine_train()(**arguments, config=small_config(tmp_path))
+        (
+            {"samples": ["a"], "rewards": [1.0]},
+            "learned by ILQL, (which needs the real trlX|and config is not)",
+        ),
+    ],
+)
+def test_training_on_given_samples_is_ilql_s(tmp_path, given, message):
+    with pytest.raises(CourseError, match=message):
+        engine_train()(**given, config=small_config(tmp_path))
+
+
+def test_ilql_needs_the_real_trlx(monkeypatch):
+    monkeypatch.setenv("RLHF_ENGINE", "builtin")
+    for call in (door.default_ilql_config, lambda: door.train(samples=["a"], rewards=[1.0])):
+        with pytest.raises(
+            CourseError, match="needs the real trlX: install it with `python -m helpers trlx`"
+        ):
+            call()
 
 
 def test_a_disk_too_small_is_known_before_training(tmp_path):

@@ -89,10 +89,13 @@ def test_the_history(trained):
 
 
 def test_an_evaluation_draws_the_same_samples_and_disturbs_nothing(trained):
-    state = torch.get_rng_state()
-    first, texts = trained.evaluate(beta=1), trained.eval_samples
-    assert trained.evaluate(beta=1) == first and trained.eval_samples == texts
-    assert torch.equal(torch.get_rng_state(), state)
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        found.append((trained.evaluate(beta=1), trained.eval_samples))
+        assert torch.equal(torch.get_rng_state(), state)
+    assert found[0] == found[1]
     with pytest.raises(CourseError, match="ILQL samples by beta.* leave out gen_kwargs.top_p"):
         trained.evaluate(top_p=0.5)
 
@@ -105,7 +108,7 @@ def test_the_target_heads_follow_by_steps_and_not_by_passes(tmp_path, interval, 
     at_first = ilql.with_heads(AutoModelForCausalLM.from_pretrained(MODEL), two_qs=True).ilql_heads
     assert len(at_first.q_heads) == 2
     pairs = list(zip(heads.q_heads.parameters(), heads.target_q_heads.parameters(), strict=True))
-    close = all(torch.allclose(q, target, atol=5e-3) for q, target in pairs)
+    close = all(torch.allclose(q, target, atol=1.5e-3) for q, target in pairs)
     moved = max((q - target).abs().max().item() for q, target in pairs)
     assert close if followed else moved > 2e-3, moved
 
@@ -136,8 +139,9 @@ def test_a_run_saves_its_last_model_and_lets_others_be(tmp_path):
     folder = tmp_path / "run" / "checkpoint_4" / "hf_model"
     assert ilql.load(folder)
     (folder / "config.json").write_text(json.dumps({"mine": True}))
-    with pytest.raises(CourseError, match="would be replaced"):
+    with pytest.raises(CourseError, match="would be replaced") as caught:
         small_run(tmp_path)
+    assert not caught.value.trainer.history.updates
     assert json.loads((folder / "config.json").read_text()) == {"mine": True}
 
 
@@ -155,7 +159,7 @@ def test_plain_texts_and_trlx_s_own_arguments(tmp_path):
 def test_the_door_shows_a_bar_and_no_verdict(tmp_path, capsys):
     small_run(tmp_path)
     printed = capsys.readouterr().out
-    assert "4/4" in printed and "look:" not in printed and "Sample Example" not in printed
+    assert "4/4" in printed and "look:" not in printed and "Experience" not in printed
 
 
 def test_stop_ends_a_run_with_an_evaluation_and_an_error_carries_it(tmp_path):
@@ -219,7 +223,6 @@ def test_bad_arguments_are_refused(tmp_path, changes, message):
         ({"method": {"gen_kwargs": {"beta": [1, 4]}}}, "gen_kwargs.beta is"),
         ({"method": {"gen_kwargs": {"top_k": 0}}}, "gen_kwargs.top_k is 0"),
         ({"method": {"gen_kwargs": {"max_new_tokens": 64}}}, "leaves no room for a prompt"),
-        ({"model": {"peft_config": {"peft_type": "LORA"}}}, "model.peft_config"),
         ({"model": {"model_arch_type": "seq2seq"}}, "only 'causal' works here"),
         ({"train": {"resume_from_checkpoint": "run"}}, "train.resume_from_checkpoint is 'run'"),
         ({"train": {"batch_size": 0}}, "train.batch_size is 0"),
@@ -230,6 +233,13 @@ def test_bad_settings_are_refused(tmp_path, changes, message):
     with pytest.raises(CourseError, match=message):
         small_run(tmp_path, changes=changes)
     assert not (tmp_path / "run").exists()
+
+
+def test_adapters_are_refused(tmp_path):
+    config = small_config(tmp_path)
+    config.model.peft_config = dict(peft_type="LORA")
+    with pytest.raises(CourseError, match="model.peft_config is .*, only None works with ILQL here"):
+        engine.train(samples=SAMPLES, rewards=REWARDS, config=config)
 
 
 def test_a_run_that_diverges_ends(tmp_path):

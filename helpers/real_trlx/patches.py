@@ -16,7 +16,7 @@ order in which a run meets each point, and names the place that mends it:
 10. several processes: a model that trlX cannot use once wrapped    CourseTrainer.get_arch, step_together
 11. several processes on a CPU: calls that only NCCL knows          nccl_on_a_cpu
 
-CourseTrainer is in trainer.py. "Until" says at each place how to see that trlX no longer needs it. `python -m helpers trlx`
+CourseTrainer is in trainer.py; ilql.py has a list of its own. "Until" says at each place how to see that trlX no longer needs it. `python -m helpers trlx`
 installs the commit that this was tried with.
 
 Nothing here acts when it is imported: each patch waits for its call.
