@@ -1,4 +1,4 @@
-"""RLHF without a notebook: `python -m helpers train --prompts FILE --reward REWARD`."""
+"""RLHF without a notebook: `python -m helpers train --prompts PROMPTS --reward REWARD`."""
 
 import os
 import shlex
@@ -155,9 +155,8 @@ def say_what_is_kept(here: "Course", error: BaseException, folder: Path) -> None
     if trainer is None or not processes.is_main() or trainer.kept is None:
         return
     if trainer.step and isinstance(error, KeyboardInterrupt):
-        files.write_folder(
-            folder, trainer.write_model
-        )  # not `save_pretrained`, in which other processes would be waited for
+        # not by `save_pretrained`, in which other processes would be waited for
+        files.write_folder(folder, trainer.write_model)
         print(f"Stopped. The model as it was after step {trainer.step} is in {here.show_path(folder)}.")
     if trainer.step:
         print("The same command with --resume goes on from there.")

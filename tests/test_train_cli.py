@@ -18,7 +18,7 @@ from test_processes import TWO
 from transformers import AutoModelForCausalLM
 
 from helpers.__main__ import main, with_negative_weights
-from helpers.config_cli import LEARNING_RATES, scale_of
+from helpers.config_cli import LEARNING_RATES, notebook_config, scale_of
 from helpers.ppo.run import History
 from helpers.tiny import TINY
 
@@ -127,6 +127,8 @@ def test_without_a_configuration_file_it_is_notebook_06s_run(tmp_path, monkeypat
 
 def test_a_wide_model_learns_at_gpt2s_rate(tmp_path):
     assert scale_of(str(TINY / "gpt2")) == "tiny"
+    for model, scale in [(None, "full"), (str(TINY / "gpt2"), "tiny")]:
+        assert notebook_config("full", model=model).optimizer.kwargs["lr"] == LEARNING_RATES[scale]
     config = json.loads((TINY / "gpt2" / "config.json").read_text()) | {"n_embd": 768}
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert scale_of(str(tmp_path)) == "full"
@@ -148,6 +150,7 @@ def test_a_reward_that_raises_in_the_third_round_loses_nothing(
     assert history_of(tmp_path / "ckpts")[1] == 8 and not (tmp_path / "second").exists()
     monkeypatch.delenv("FAIL_AT")
     assert train("--resume", out=tmp_path / "second") == 0
+    assert "\n8 steps in" in capsys.readouterr().out
     assert history_of(tmp_path / "ckpts") == (unbroken, 16)
     ours, theirs = weights_of(tmp_path / "second"), weights_of(tmp_path / "tuned")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
