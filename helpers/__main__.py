@@ -107,6 +107,12 @@ def add_commands_for_learners(command: Callable[..., argparse.ArgumentParser]) -
         "on the hub, NAME or NAME:COLUMN"
     )
     add("--prompts", required=True, metavar="PROMPTS", help=prompts)
+    add(
+        "--words",
+        type=int,
+        metavar="N",
+        help="the first N words of each text are a prompt, as for whole reviews",
+    )
     reward = "what is paid, see below; given several times, their sum"
     add("--reward", required=True, action="append", metavar="REWARD", help=reward)
     whose = "what notebook 06 trains with, where left out"
@@ -286,7 +292,9 @@ def train(args: argparse.Namespace) -> None:
     """Train without a notebook."""
     from helpers import train_cli
 
-    train_cli.main(args.config, args.prompts, args.reward, args.out, args.minutes, args.model, args.resume)
+    train_cli.main(
+        args.config, args.prompts, args.reward, args.out, args.minutes, args.model, args.resume, args.words
+    )
 
 
 def verdict(args: argparse.Namespace) -> None:

@@ -31,6 +31,7 @@ def main(
     minutes: float | None = None,
     model: str | None = None,
     resume: bool = False,
+    words: int | None = None,
 ) -> Path:
     """Fine-tune a model by the configuration's method, and save it with its card and a report. One round on trial comes first.
 
@@ -44,6 +45,7 @@ def main(
         minutes: after so many minutes training ends, with a checkpoint to go on from.
         model: a folder or a hub id, in place of the configuration's.
         resume: go on from the newest checkpoint of the run that began last.
+        words: the first so many words of each text are a prompt; all where left out.
     Returns:
         The folder of the tuned model.
     Raises:
@@ -69,7 +71,7 @@ def main(
     folder = files.expand(out) if out else here.out / "train" / "model"
     settings = settings_of(here, config, model, folder, resume)
     processes.on_main(lambda: checkpoint.check_model_folder(folder, settings.model.model_path))
-    texts, held_out = split_prompts(prompts)
+    texts, held_out = split_prompts(prompts, words)
     judge = reward_from(reward, str(processes.device()), settings.model.model_path)
     if processes.is_main():
         print(f"{judge.__doc__} {len(texts)} prompts, {len(held_out)} more held out.")

@@ -433,3 +433,14 @@ def test_a_sum_trains_and_its_parts_are_in_the_history(tmp_path, monkeypatch, wh
             row["reward/mean"], abs=1e-5
         )
     assert json.dumps(vars(trainer.history))
+
+
+def test_the_first_words_of_whole_texts_are_prompts(tmp_path):
+    texts = ["One two  three four", "one two<br />three", "One two three five", "short one", "a b c"]
+    path = write(tmp_path / "reviews.jsonl", "\n".join(json.dumps({"text": text, "id": 1}) for text in texts))
+    prompts, held_out = split_prompts(str(path), words=3)
+    assert [*prompts, *held_out] == ["One two three", "one two three", "a b c"]
+    with pytest.raises(CourseError, match="expected 1 or more"):
+        split_prompts(str(path), words=0)
+    with pytest.raises(CourseError, match="at least 2 are needed"):
+        split_prompts(str(path), words=9)

@@ -9,6 +9,7 @@ from helpers import assets, files, settings
 from helpers.errors import CourseError
 from helpers.ppo.prompts import Prompts
 from helpers.prompt_files import KEYS, READERS, prompt_of, read_prompts
+from helpers.reviews import clean
 
 NAME = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 EXPECTED = (
@@ -85,16 +86,34 @@ def load(name: str, source: str) -> datasets.Dataset:
     return splits.get("train", next(iter(splits.values())))
 
 
-def split_prompts(source: str) -> tuple[Prompts, Prompts]:
+def split_prompts(source: str, words: int | None = None) -> tuple[Prompts, Prompts]:
     """(prompts to train on, prompts held out) of a file or a data set; its last tenth is held out, 64 at most and one at least.
 
+    Args:
+        source: as `prompts_from` takes it.
+        words: the first so many words of each text are a prompt, as in notebook 04; none twice, and shorter texts are left out.
     Raises:
         CourseError: they cannot be read, or are fewer than two.
     """
     texts = prompts_from(source)
+    if words is not None:
+        texts = beginnings(texts, words)
     held_out = min(64, max(1, len(texts) // 10))
     if len(texts) <= held_out:
         raise CourseError(
             f"{source} has {len(texts)} prompt: at least 2 are needed, one of them to evaluate on"
         )
     return texts[:-held_out], texts[-held_out:]
+
+
+def beginnings(texts: Prompts, words: int) -> list[str]:
+    """The first `words` words of each text that has as many, none twice.
+
+    Raises:
+        CourseError: `words` is below 1.
+    """
+    if words < 1:
+        raise CourseError(f"the first {words} words of a text were asked for: expected 1 or more")
+    plain = (text["prompt"] if isinstance(text, dict) else text for text in texts)
+    parts = (clean(text).split() for text in plain)
+    return list(dict.fromkeys(" ".join(part[:words]) for part in parts if len(part) >= words))
