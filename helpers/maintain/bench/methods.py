@@ -116,8 +116,10 @@ def resident_bytes() -> int:
     return 1024 * int(status.partition("VmRSS:")[2].split()[0])
 
 
-def forget_peak() -> int:
+def forget_peak(model: nn.Module) -> int:
     """Let the peak memory of this process begin anew, since loading a model takes more than its weights; returns what it has now."""
+    for parameter in model.parameters():
+        parameter.sum()  # weights are read from the file when they are first used
     Path("/proc/self/clear_refs").write_text("5")
     return resident_bytes()
 
@@ -145,7 +147,7 @@ def rounds(task: dict, folder: str) -> dict:
         trainer = kind(
             config, lambda samples, **_: [float(len(text)) for text in samples], prompts, prompts[:1]
         )
-    resident = forget_peak()
+    resident = forget_peak(trainer.policy)
     began = time.process_time()
     rollouts = trainer.collect()
     sampled = time.process_time()
@@ -178,7 +180,7 @@ def preferences(task: dict, folder: str) -> dict:
             made.append(self)
             spent.append(time.process_time())  # what the reference says of each text is known by now
 
-    resident = forget_peak()
+    resident = forget_peak(model)
     began = time.process_time()
     with patch.object(torch.optim, "AdamW", Watched):
         dpo.fit(model, tokenizer, ratings, lr=1e-5, batch_size=batch // 2)
