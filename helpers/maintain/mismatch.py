@@ -301,7 +301,7 @@ def rows_of_page(gaps: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
     rows = []
     for row in gaps.to_dict("records"):
         apart = f"{row['mean']:.4f} | {row['p99']:.3f} | {row['largest']:.2f}"
-        rows.append(f"| {row['difference']} | {apart} | {row['ess_tokens']:.0%} | {row['ess_samples']:.0%} |")
+        rows.append(f"| {row['difference']} | {apart} | {row['ess_tokens']:.1%} | {row['ess_samples']:.1%} |")
     for (sampler, weights), group in runs.groupby(["sampler", "weights"], sort=False):
         shown = " | ".join(
             f"{group[name].mean():.{digits}f} ({group[name].min():.{digits}f} to {group[name].max():.{digits}f})"
