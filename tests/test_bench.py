@@ -300,4 +300,13 @@ def test_what_a_method_needs_is_counted(method):
     assert row["optimizer, MB"] == pytest.approx(
         8 * row["learns"] / methods.MB, rel=1e-3
     )  # and a count of steps
-    assert row["peak beyond weights, MB"] > row["gradient, MB"] and row["update, s/1000"] > 0
+    assert row["gradient, MB"] == 4 * row["learns"] / methods.MB
+    assert row["before the update, s/1000"] > 0 and row["update, s/1000"] > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux alone")
+def test_a_peak_begins_anew():
+    for million in (200, 100):  # bytes, the larger first
+        resident = methods.forget_peak(torch.nn.Module())
+        torch.ones(million * methods.MB // 4).sum()
+        assert bench_run.peak_bytes() - resident == pytest.approx(million * methods.MB, rel=0.1)

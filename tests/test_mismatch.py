@@ -44,11 +44,8 @@ def test_drawn_is_the_distribution_that_was_sampled_from(drawn, changed):
 def test_weights_by_hand():
     logprobs = torch.tensor([[0.5, 0.2, 0.9]]).log()
     seen, mask = torch.tensor([[0.1, 0.4, 0.1]]).log(), torch.tensor([[1.0, 1.0, 0.0]])
-    weights = mismatch.importance_weights(logprobs, seen, mask, "token", 2.0)
+    weights = mismatch.importance_weights(logprobs, seen, mask, 2.0)
     assert (weights * mask)[0].tolist() == pytest.approx([2.0, 0.5, 0.0])
-    assert mismatch.importance_weights(logprobs, seen, mask, "sample", 9.0)[0, :2].tolist() == pytest.approx(
-        [2.5, 2.5]
-    )
 
 
 def test_effective_share_by_hand():
@@ -57,7 +54,7 @@ def test_effective_share_by_hand():
     assert mismatch.effective_share(torch.tensor([900.0, 0.0])) == pytest.approx(1 / 2)
 
 
-def test_every_difference_is_seen(monkeypatch):
+def test_every_difference_is_seen():
     rows = {row["difference"]: row for row in mismatch.gaps(course.start(), samples=64)}
     same = rows.pop("none")
     assert same["largest"] < 1e-4 and same["ess_samples"] == pytest.approx(1, abs=1e-4)
@@ -74,10 +71,10 @@ def test_runs_differ_where_sampler_or_weights_do(monkeypatch):
     monkeypatch.setenv("RLHF_BUDGET", "0.1")  # two rounds
     monkeypatch.setattr(mismatch, "STALE", 1)
     here = course.start()
-    runs = [("the policy", "none"), ("the policy", "token"), ("4 rounds old", "none")]
-    runs += [("temperature 0.7", level) for level in ("none", "token", "sample")]
+    runs = [("the policy", "none"), ("the policy", "tokens"), ("4 rounds old", "none")]
+    runs += [("temperature 0.7", level) for level in ("none", "tokens")]
     kl = {run: mismatch.run(here, *run, seed=0)["kl"] for run in runs}
-    same = kl.pop(("the policy", "token"))  # all weights are 1
+    same = kl.pop(("the policy", "tokens"))  # all weights are 1
     assert same == pytest.approx(kl["the policy", "none"], abs=1e-3)
     assert len({round(found, 3) for found in kl.values()}) == len(kl)
 

@@ -110,12 +110,9 @@ def draw_from(
     return tokens, torch.stack(seen, dim=1)
 
 
-def importance_weights(logprobs: Tensor, drawn: Tensor, mask: Tensor, level: str, cap: float) -> Tensor:
-    """pi_trainer / pi_sampler of each token (N, R), at most `cap`; of the whole sample at each of its tokens with `level` "sample"."""
-    log_ratio = (logprobs - drawn) * mask
-    if level == "sample":
-        log_ratio = log_ratio.sum(1, keepdim=True).expand_as(log_ratio)
-    return log_ratio.exp().clamp(max=cap)
+def importance_weights(logprobs: Tensor, drawn: Tensor, mask: Tensor, cap: float) -> Tensor:
+    """pi_trainer / pi_sampler of each token, at most `cap`; 1 on padding: (N, R) -> (N, R)."""
+    return ((logprobs - drawn) * mask).exp().clamp(max=cap)
 
 
 def effective_share(log_weights: Tensor) -> float:
@@ -145,16 +142,16 @@ def gaps(here: Course, samples: int = 1024) -> list[dict]:
         Rows: difference; tokens; mean, p99 and largest of |log pi_trainer - log pi_sampler|, nats a token; ess_tokens and
         ess_samples, the effective shares with one weight for each token, and one for each sample.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = fresh(rloo_config(here).evolve(train=dict(checkpoint_dir=folder)), here)
+    sampler, policy_model = trainer.sampler, trainer.policy.base_model
+    count = min(samples, len(trainer.prompts))
+    query, query_mask, _ = trainer.prompts.batch(list(range(count)))
     rows = []
     for name, difference in DIFFERENCES.items():
-        with tempfile.TemporaryDirectory() as folder:
-            trainer = fresh(rloo_config(here).evolve(train=dict(checkpoint_dir=folder)), here)
-        sampler, model = trainer.sampler, trainer.policy.base_model
-        count = min(samples, len(trainer.prompts))
-        query, query_mask, _ = trainer.prompts.batch(list(range(count)))
+        model, other = copy.deepcopy(policy_model), copy.deepcopy(policy_model).to(difference.dtype)
         settings = sampler.gen_kwargs | difference.settings
         uniform = torch.rand(count, settings["max_new_tokens"], generator=torch.Generator().manual_seed(0))
-        other = copy.deepcopy(model).to(difference.dtype)
         response, drawn = draw_from(other, query, query_mask, settings, uniform)
         ids, mask, _ = sampler.finish(trainer.prompts.tokens[:count], response, settings)
         torch.manual_seed(0)
@@ -219,14 +216,14 @@ class OtherSamplerRLOO(FastRLOO):
 
     sampler_of: from the policy's model and the earlier ones, newest last, to what samples.
     changed: the sampler's settings, beside its own.
-    level: what has an importance weight: "token", "sample" or "none".
+    weights: what has an importance weight: "tokens" or "none".
     """
 
     sampler_of: Callable[[PreTrainedModel, Any], PreTrainedModel | None] = staticmethod(
         lambda model, past: None
     )
     changed: dict = {}
-    level = "none"
+    weights = "none"
 
     def make_sampler(self, reward_fn: Any, stop_sequences: list[str]) -> Sampler:
         """As `Run.make_sampler`."""
@@ -250,11 +247,9 @@ class OtherSamplerRLOO(FastRLOO):
     def credit(self, rollouts: Rollouts) -> tuple[Tensor, Tensor]:
         """As `Groups.credit`, each advantage times its importance weight."""
         advantages, _ = super().credit(rollouts)
-        if self.level != "none":
+        if self.weights == "tokens":
             drawn = self.sampler.drawn[:, : rollouts.mask.shape[1]]
-            advantages = advantages * importance_weights(
-                rollouts.logprobs, drawn, rollouts.mask, self.level, CAP
-            )
+            advantages = advantages * importance_weights(rollouts.logprobs, drawn, rollouts.mask, CAP)
         return advantages, advantages
 
 
@@ -277,19 +272,19 @@ SAMPLERS: dict[str, dict] = {
 RUNS = [
     ("the policy", "none"),
     ("bfloat16", "none"),
-    *[(sampler, level) for sampler in list(SAMPLERS)[2:] for level in ("none", "token", "sample")],
+    *[(sampler, weights) for sampler in list(SAMPLERS)[2:] for weights in ("none", "tokens")],
 ]
 """A sampler, and what has an importance weight."""
 
 
-def run(here: Course, sampler: str, level: str, seed: int) -> dict:
+def run(here: Course, sampler: str, weights: str, seed: int) -> dict:
     """RLOO on notebook 06's recipe with one of RUNS.
 
     Returns:
         reward and kl (nats a sample) of the last evaluation, whose samples are the policy's own, in float32 and at temperature 1;
         of what `gaps` measures, the largest over the run, and the means over its rounds of mean and ess_samples.
     """
-    kind = type("Trainer", (OtherSamplerRLOO,), SAMPLERS[sampler] | dict(level=level))
+    kind = type("Trainer", (OtherSamplerRLOO,), SAMPLERS[sampler] | dict(weights=weights))
     prompts, held_out = reviews.make_prompts(here)
     reward_fn = load_reward(here.reward_model, here.device)
     with tempfile.TemporaryDirectory() as folder:
@@ -306,7 +301,7 @@ def rows_of_page(gaps: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
     rows = []
     for row in gaps.to_dict("records"):
         apart = f"{row['mean']:.4f} | {row['p99']:.3f} | {row['largest']:.2f}"
-        rows.append(f"| {row['difference']} | {apart} | {row['ess_tokens']:.0%} | {row['ess_samples']:.0%} |")
+        rows.append(f"| {row['difference']} | {apart} | {row['ess_tokens']:.1%} | {row['ess_samples']:.1%} |")
     for (sampler, weights), group in runs.groupby(["sampler", "weights"], sort=False):
         shown = " | ".join(
             f"{group[name].mean():.{digits}f} ({group[name].min():.{digits}f} to {group[name].max():.{digits}f})"

@@ -34,8 +34,8 @@ from helpers.ppo.rollout import Rollouts, Sampler
 from helpers.ppo.trainer import PPOTrainer
 
 MB = 10**6
-SIZES = {"tiny": (4, 24, 32, (2,)), "small": (16, 112, 8, (2, -1))}
-"""Words of a prompt, tokens of a response, texts in a step, and how many blocks learn. GPT-2 makes two steps, the embedded model sixteen."""
+SIZES = {"tiny": (4, 24, 32, 16, (2,)), "small": (16, 112, 8, 2, (2, -1))}
+"""Words of a prompt, tokens of a response, texts in a step, steps, and how many blocks learn."""
 
 
 class BlindSampler(Sampler):
@@ -116,8 +116,10 @@ def resident_bytes() -> int:
     return 1024 * int(status.partition("VmRSS:")[2].split()[0])
 
 
-def forget_peak() -> int:
+def forget_peak(model: nn.Module) -> int:
     """Let the peak memory of this process begin anew, since loading a model takes more than its weights; returns what it has now."""
+    for parameter in model.parameters():
+        parameter.sum()  # weights are read from the file when they are first used
     Path("/proc/self/clear_refs").write_text("5")
     return resident_bytes()
 
@@ -125,7 +127,7 @@ def forget_peak() -> int:
 def rounds(task: dict, folder: str) -> dict:
     """One round of a method that samples: processor seconds before and in the update, bytes at its peak more than before, and its parts."""
     kind, default = TRAINERS[task["method"]]
-    prompt, response, batch, _ = SIZES[task["size"]]
+    prompt, response, batch, *_ = SIZES[task["size"]]
     config = default().evolve(
         model=dict(model_path=task["model"], num_layers_unfrozen=task["unfrozen"]),
         tokenizer=dict(tokenizer_path=task["model"]),
@@ -143,9 +145,9 @@ def rounds(task: dict, folder: str) -> dict:
     prompts = texts_of(task["size"], task["texts"], prompt)
     with patch("helpers.ppo.run.try_saving"):  # which would write the model and read it back
         trainer = kind(
-            config, lambda samples, **_: [float(len(text)) for text in samples], prompts, prompts[:1]
+            config, lambda samples, **_: [len(text) / 1000 for text in samples], prompts, prompts[:1]
         )
-    resident = forget_peak()
+    resident = forget_peak(trainer.policy)
     began = time.process_time()
     rollouts = trainer.collect()
     sampled = time.process_time()
@@ -158,7 +160,7 @@ def rounds(task: dict, folder: str) -> dict:
 
 def preferences(task: dict, folder: str) -> dict:
     """One pass of DPO over as many texts, two for each preference: as `rounds`."""
-    prompt, response, batch, _ = SIZES[task["size"]]
+    prompt, response, batch, *_ = SIZES[task["size"]]
     tokenizer = AutoTokenizer.from_pretrained(task["model"])
     model = AutoModelForCausalLM.from_pretrained(task["model"], dtype=torch.float32)
     freeze_below(model, task["unfrozen"])
@@ -178,7 +180,7 @@ def preferences(task: dict, folder: str) -> dict:
             made.append(self)
             spent.append(time.process_time())  # what the reference says of each text is known by now
 
-    resident = forget_peak()
+    resident = forget_peak(model)
     began = time.process_time()
     with patch.object(torch.optim, "AdamW", Watched):
         dpo.fit(model, tokenizer, ratings, lr=1e-5, batch_size=batch // 2)
@@ -204,12 +206,12 @@ def measure() -> pd.DataFrame:
     """Each method at each size, each run in a process of its own; the row of `run_here`, and size, unfrozen and method."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for size, (_, _, batch, learning) in SIZES.items():
+        for size, (_, _, batch, steps, learning) in SIZES.items():
             model = model_folder(size, Path(folder))
             for unfrozen in learning:
                 for method in METHODS:
                     task = dict(
-                        size=size, model=str(model), unfrozen=unfrozen, method=method, texts=2 * batch
+                        size=size, model=str(model), unfrozen=unfrozen, method=method, texts=steps * batch
                     )
                     rows.append(dict(size=size, unfrozen=unfrozen, method=method) | run_apart(task))
                     print(json.dumps(rows[-1]), flush=True)
