@@ -42,6 +42,7 @@ def test_all_are_there():
         "10_goodhart",
         "11_beyond_ppo",
         "12_scale",
+        "13_own_project",
     ]
 
 
