@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from helpers.errors import CourseError
 from helpers.files import reason
-from helpers.ppo.policy import Policy, make_value_head
+from helpers.ppo.policy import Policy, hidden_width, make_value_head
 
 
 def add_lora(model: PreTrainedModel, peft_config: Any) -> None:
@@ -87,7 +87,7 @@ def lora_policy(model: PreTrainedModel, peft_config: Any) -> Policy:
     policy = Policy(model, num_layers_unfrozen=0)
     torch.set_rng_state(drawn)
     add_lora(model, peft_config)
-    policy.v_head = make_value_head(model)
+    policy.v_head = make_value_head(hidden_width(model))
     return policy
 
 

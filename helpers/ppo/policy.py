@@ -25,7 +25,7 @@ class Policy(nn.Module):
         # deepcopy takes what its memo holds for copied already: the frozen weights are shared
         shared = {id(p): p for p in model.parameters() if not p.requires_grad}
         self.reference = copy.deepcopy(model, memo=shared).requires_grad_(False)
-        self.v_head = make_value_head(model)
+        self.v_head = make_value_head(hidden_width(model))
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, response_length: int
@@ -64,7 +64,11 @@ def most_tokens(model: PreTrainedModel) -> float:
     return getattr(model.config, "max_position_embeddings", None) or math.inf
 
 
-def make_value_head(model: PreTrainedModel) -> nn.Sequential:
-    """trlX's value head: two layers on the final hidden state, which is as wide as the output layer takes it."""
-    hidden_size = model.get_output_embeddings().weight.shape[1]  # OPT-350m's config.hidden_size is another
+def hidden_width(model: PreTrainedModel) -> int:
+    """The width of the final hidden state, as the output layer takes it: OPT-350m's config.hidden_size is another."""
+    return model.get_output_embeddings().weight.shape[1]
+
+
+def make_value_head(hidden_size: int) -> nn.Sequential:
+    """trlX's value head: two layers on the final hidden state."""
     return nn.Sequential(nn.Linear(hidden_size, 2 * hidden_size), nn.ReLU(), nn.Linear(2 * hidden_size, 1))
