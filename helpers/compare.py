@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from helpers.errors import CourseError
 from helpers.ppo import loss
+from helpers.ppo.policy import most_tokens
 from helpers.ppo.prompts import pad_rows, prompt_ids
 from helpers.ppo.run import Run
 from helpers.rewards import RewardFn, score
@@ -207,6 +208,11 @@ def look_at_tokens(trainer: Run, table: pd.DataFrame) -> tuple[list[list[str]], 
     """(each token's text, KL in nats (N, R), values (N, R), mask (N, R)) of the samples in column `after`."""
     prompts = prompt_ids(table["prompt"].tolist(), trainer.tokenizer)
     outputs = trainer.tokenizer(table["after"].tolist(), add_special_tokens=False)["input_ids"]
+    # tokenised again a text may have more tokens than were sampled, and more than the model takes
+    most = most_tokens(trainer.policy.base_model)
+    outputs = [
+        row[: int(min(most - len(prompt), len(row)))] for prompt, row in zip(prompts, outputs, strict=True)
+    ]
     pad_id, device = trainer.tokenizer.pad_token_id, trainer.sampler.device
     query, query_mask = (t.to(device) for t in pad_rows(prompts, pad_id, "left"))
     response, mask = (t.to(device) for t in pad_rows(outputs, pad_id, "right"))

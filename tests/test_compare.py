@@ -233,6 +233,13 @@ def test_token_view_of_an_untrained_policy_has_no_kl(engine, tmp_path):
     assert any(token[2] != 0 for row in rows for token in row["tokens"])
 
 
+def test_tokens_beyond_what_the_model_takes_are_left_out(trainer):
+    most = trainer.model.config.max_position_embeddings
+    prompt = len(trainer.tokenizer(PROMPTS[0])["input_ids"])
+    rows = compare.token_kl(trainer, table_of([" zq" * most, *["."] * (len(PROMPTS) - 1)]))
+    assert [len(rows[0]), len(rows[1])] == [most - prompt, 1]
+
+
 def test_token_view_of_empty_outputs(trainer):
     rows = compare.token_view(trainer, table_of([""] * len(PROMPTS)))
     assert [row["tokens"] for row in rows] == [[]] * len(PROMPTS)
