@@ -79,7 +79,7 @@ def main(
     page = folder / "report.html"
     processes.on_main(lambda: (check_own(page), check_card(folder)))
     if processes.count() == 1 and not resume:
-        print("One round of 64 samples on trial:")
+        print("One round on trial:")
         print(preflight(config=settings, **given))
     try:
         trainer = train(config=settings, metric_fn=judge.metric_fn, minutes=minutes, **given)

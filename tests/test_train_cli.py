@@ -25,6 +25,7 @@ from helpers.tiny import TINY
 JUDGE = TINY / "distilbert-reviews"
 FAILING = f"{Path(__file__).with_name('hang_reward.py')}:reward"
 THIRD_ROUND = 9  # its calls: two trials, the first evaluation, two chunks in each round
+PREFLIGHT = 19  # and before them, in one process: a trial, two chunks, and two evaluations of eight chunks
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ def test_a_reward_with_a_negative_weight_is_no_option():
 def test_a_reward_that_raises_in_the_third_round_loses_nothing(
     train, unbroken, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setenv("FAIL_AT", str(THIRD_ROUND))
+    monkeypatch.setenv("FAIL_AT", str(PREFLIGHT + THIRD_ROUND))
     assert train(out=tmp_path / "second") == 2
     said = capsys.readouterr()
     assert re.search(r"hang_reward.py, line \d+: the function reward failed: KeyError: 'lost'\.", said.err)
@@ -159,7 +160,8 @@ def test_a_reward_that_raises_in_the_third_round_loses_nothing(
 def interrupted(arguments, tmp_path, python=(sys.executable,)):
     """What `train` says that gets Ctrl-C while its reward hangs, and its exit status."""
     sign = tmp_path / "hanging"
-    env = os.environ | {"FAIL_AT": str(THIRD_ROUND), "HANGING": str(sign)}
+    before = PREFLIGHT if python == (sys.executable,) else 0
+    env = os.environ | {"FAIL_AT": str(before + THIRD_ROUND), "HANGING": str(sign)}
     command = [*python, "-m", "helpers", "train", *arguments]
     with subprocess.Popen(
         command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -35,7 +35,7 @@ class Preflight(NamedTuple):
 
 
 def preflight(reward_fn: RewardFn, prompts: Prompts, eval_prompts: Prompts, config: TRLConfig) -> Preflight:
-    """Make one round of `TRIED` samples with the course's own engine, and forget it.
+    """Make one round of `TRIED` samples, or of fewer where the run's have fewer, with the course's own engine, and forget it.
 
     Memory and time are those of this round, on this machine, scaled to the whole run; its first calls are slower than later ones.
 
