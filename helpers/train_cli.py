@@ -70,14 +70,14 @@ def main(
 
     folder = files.expand(out) if out else here.out / "train" / "model"
     settings = settings_of(here, config, model, folder, resume)
+    page = folder / "report.html"
     processes.on_main(lambda: checkpoint.check_model_folder(folder, settings.model.model_path))
+    processes.on_main(lambda: (check_own(page), check_card(folder)))
     texts, held_out = split_prompts(prompts, words)
     judge = reward_from(reward, str(processes.device()), settings.model.model_path)
     if processes.is_main():
         print(f"{judge.__doc__} {len(texts)} prompts, {len(held_out)} more held out.")
     given = dict(reward_fn=judge, prompts=texts, eval_prompts=held_out)
-    page = folder / "report.html"
-    processes.on_main(lambda: (check_own(page), check_card(folder)))
     if processes.count() == 1 and not resume:
         print("One round on trial:")
         print(preflight(config=settings, **given))
@@ -90,11 +90,10 @@ def main(
     if processes.is_main():
         compared = compare(trainer, settings, held_out, judge)
         source = f"{len(texts)} of {prompts}, {len(held_out)} more held out"
-        words = dict(
-            reward=judge.__doc__, prompts=source, repeat=f"python -m helpers {shlex.join(sys.argv[1:])}"
-        )
-        write_report(trainer, compared, page, **words)
-        write_card(trainer, compared, folder, **words)
+        repeat = f"python -m helpers {shlex.join(sys.argv[1:])}"
+        about = dict(reward=judge.__doc__, prompts=source, repeat=repeat)
+        write_report(trainer, compared, page, **about)
+        write_card(trainer, compared, folder, **about)
         print(
             f"The tuned model is in {here.show_path(folder)}, with its card, and the report in {here.show_path(page)}."
         )
@@ -105,10 +104,11 @@ def compare(trainer: "Run", settings: TRLConfig, held_out: Prompts, judge: "Rewa
     """What the model wrote before training and what it writes now: `SAMPLES` samples of each held-out prompt."""
     from helpers.compare import before_after
     from helpers.ppo.load import load_policy
+    from helpers.ppo.prompts import entry_of
     from helpers.project.card import sampling
 
     base = load_policy(settings).base_model.to(trainer.model.device).eval()
-    entries = [prompt if isinstance(prompt, dict) else {"prompt": prompt} for prompt in held_out]
+    entries = [entry_of(prompt) for prompt in held_out]
     columns = {name: [entry[name] for entry in entries] * SAMPLES for name in entries[0]}
     texts = columns.pop("prompt")[: len(entries)]
     reward_fn = partial(judge, **columns)

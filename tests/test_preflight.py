@@ -75,6 +75,22 @@ def test_says_what_will_go_wrong(tmp_path, reward, prompts, held_out, said):
     assert [sign for sign in result.signs if said in sign.text and not sign.fine]
 
 
+def test_a_model_whose_texts_have_no_end(tmp_path):
+    from transformers import AutoTokenizer, BloomConfig, BloomForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(TINY / "gpt2-reviews")
+    ends = dict(bos_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id)
+    shape = dict(vocab_size=len(tokenizer), hidden_size=32, n_layer=2, n_head=4)
+    BloomForCausalLM(BloomConfig(**shape, **ends)).save_pretrained(tmp_path / "bloom")
+    tokenizer.save_pretrained(tmp_path / "bloom")
+    folder = str(tmp_path / "bloom")
+    config = config_of(tmp_path / "run").evolve(
+        model=dict(model_path=folder, num_layers_unfrozen=-1), tokenizer=dict(tokenizer_path=folder)
+    )
+    result = preflight(letters, PROMPTS, HELD_OUT, config)
+    assert found(result, "length of a prompt").endswith("16 of as many as one likes that the model takes")
+
+
 def test_groups_stay_whole(tmp_path):
     result = preflight(
         letters,

@@ -61,6 +61,29 @@ def test_the_clinic_has_histories_samples_and_cards(monkeypatch):
     assert cards["run"].tolist() == list(cases) and set(cards["after"]) == {"healthy"}
 
 
+def test_one_run_per_ensemble_and_seed(monkeypatch):
+    monkeypatch.setattr(record, "SEEDS", 1)
+    monkeypatch.setenv("RLHF_BUDGET", "0.02")
+    (runs,) = record.ensemble(course.start()).values()
+    assert list(runs.columns) == ["reward", "seed", "step", "KL", "proxy", "gold"]
+    ends = runs.groupby("reward", sort=False).last()
+    assert ends.index.tolist() == ["draw 0", "draw 1", "draw 2", "minimum", "mean", "all thirty"]
+    assert runs[runs["step"] == 0]["KL"].abs().max() < 1e-4 and ends["proxy"].nunique() == len(ends)
+
+
+def test_one_second_round_per_situation_and_draw(monkeypatch):
+    monkeypatch.setattr(record, "SEEDS", 1)
+    monkeypatch.setattr(record, "SITUATIONS", {"few": (10, 12, 0.0, 96)})
+    monkeypatch.setenv("RLHF_BUDGET", "0.02")
+    (runs,) = record.second_round(course.start()).values()
+    assert list(runs.columns) == "situation,draw,rated again,ties,step,KL,proxy,gold".split(",")
+    again = ["nothing", "old", "new", "old and new"]
+    ends = runs.groupby(["draw", "rated again"], sort=False).last()
+    assert ends.index.tolist() == [(0, kind) for kind in again]
+    assert ends["proxy"].nunique() == len(ends) and runs["ties"].between(0, 12).all()
+    assert not runs[runs["rated again"] == "nothing"]["ties"].any()
+
+
 def test_one_run_per_method_and_seed(monkeypatch):
     monkeypatch.setattr(record, "SEEDS", 2)
     monkeypatch.setenv("RLHF_BUDGET", "0.02")
@@ -80,7 +103,8 @@ def test_the_files_are_those_of_a_whole_run_at_tiny_scale(monkeypatch, tmp_path)
         monkeypatch.setenv(name, value)
     seen = []
 
-    for name in ("kl_lab", "goodhart", "ladder", "details", "clinic", "methods", "mismatch"):
+    names = "kl_lab goodhart ladder details clinic ensemble second_round methods mismatch".split()
+    for name in names:
 
         def recording(here):
             seen.append(here)
@@ -89,13 +113,9 @@ def test_the_files_are_those_of_a_whole_run_at_tiny_scale(monkeypatch, tmp_path)
         recording.__name__ = name
         monkeypatch.setattr(record, name, recording)
     record.main(tmp_path / "data")
-    assert [(here.scale, here.budget) for here in seen] == [("tiny", 1.0)] * 7
+    assert [(here.scale, here.budget) for here in seen] == [("tiny", 1.0)] * 9
     written = sorted(os.listdir(tmp_path / "data"))
-    assert written == [
-        f"{name}_{part}.csv"
-        for name in ("clinic", "details", "goodhart", "kl_lab", "ladder", "methods", "mismatch")
-        for part in ("runs", "samples")
-    ]
+    assert written == [f"{name}_{part}.csv" for name in sorted(names) for part in ("runs", "samples")]
     assert (tmp_path / "data" / "goodhart_runs.csv").read_text() == "beta,step,reward,kl\n0.02,0,0.3333,0.0\n"
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "data" / "goodhart_samples.csv"), samples)
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers import weights
+from helpers.config_cli import NARROW
 from helpers.errors import CourseError
 from helpers.feedback.agreement import Share, wilson
 from helpers.feedback.ratings import SIDES, Rating
@@ -31,8 +32,10 @@ Comparison = tuple[
 
 FEWEST, FEWEST_HELD_OUT = 30, 5  # preferences, as notebook 09 asks for
 BATCH, FEWEST_STEPS = 16, 20
-NARROW = 256  # a network of fewer units learns at the rate of the embedded one, others at that of GPT-2: notebook 09's two
-LEARNING_RATES = {True: 0.0009964923469387755, False: 2.1e-5}
+LEARNING_RATES = {
+    True: 0.0009964923469387755,
+    False: 2.1e-5,
+}  # of a network that is NARROW, and of others: notebook 09's two
 NORMALISED_OVER = 500  # texts, as in notebook 09
 
 

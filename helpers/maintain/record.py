@@ -215,12 +215,12 @@ def ensemble(here: Course) -> dict[str, pd.DataFrame]:
     return {"runs": pd.DataFrame(rows)}
 
 
-def rated_again(names: dict, data: list, ratings: list, settings: dict) -> tuple[Run, list[dict]]:
+def rated_again(names: dict, data: list, again: str, ratings: list, settings: dict) -> tuple[Run, list[dict]]:
     """The trainer of a run on a reward model of `data` and of `ratings` that came later, and a row for each of its looks."""
     data = data + (names["training_data"](ratings) if ratings else [])
     model = names["fitted"](data, settings["seed"])
     trainer = names["train"](names["normalised"](model), **settings)
-    about = {"rated again": "nothing", "ties": sum(rating.choice == "tie" for rating in ratings)}
+    about = {"rated again": again, "ties": sum(rating.choice == "tie" for rating in ratings)}
     return trainer, [about | row for row in names["curve"](trainer).to_dict("records")]
 
 
@@ -238,16 +238,13 @@ def second_round(here: Course) -> dict[str, pd.DataFrame]:
             drawn = random.Random(draw).sample(names["data"], first)
             settings = dict(seed=draw, beta=beta, total=total)
             about = {"situation": situation, "draw": draw}
-            trainer, looks = rated_again(names, drawn, [], settings)
+            trainer, looks = rated_again(names, drawn, "nothing", [], settings)
             rows += [about | look for look in looks]
             new = trainer.model.eval()
             asked = dict(count=more, seed=100 + draw)
             for again, policy in {"old": names["reference"], "new": new, "old and new": new}.items():
                 ratings = names["rate"](policy, pairs_of="old and new" if " " in again else "new", **asked)
-                rows += [
-                    about | look | {"rated again": again}
-                    for look in rated_again(names, drawn, ratings, settings)[1]
-                ]
+                rows += [about | look for look in rated_again(names, drawn, again, ratings, settings)[1]]
                 print(f"{situation}, draw {draw}, {again}: gold {rows[-1]['gold']:.2f}", flush=True)
     return {"runs": pd.DataFrame(rows)}
 

@@ -117,6 +117,11 @@ def check_keys(metadata: list[dict], name: str) -> None:
             )
 
 
+def entry_of(prompt: Any) -> Mapping:
+    """A prompt with its extra keys, whichever of the two forms of Prompts it has."""
+    return prompt if isinstance(prompt, Mapping) else {"prompt": prompt}
+
+
 def prompt_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """The ids of each text as a model of this tokenizer expects a text to begin, without what would end it.
 
@@ -140,8 +145,7 @@ class PromptSet:
     """
 
     def __init__(self, prompts: Prompts, tokenizer: PreTrainedTokenizerBase, max_tokens: int, name: str):
-        entries = as_list(prompts, name)
-        entries = [entry if isinstance(entry, Mapping) else {"prompt": entry} for entry in entries]
+        entries = [entry_of(prompt) for prompt in as_list(prompts, name)]
         self.texts = [check_text(entry.get("prompt"), f"{name}[{i}]") for i, entry in enumerate(entries)]
         self.metadata = [{key: entry[key] for key in entry if key != "prompt"} for entry in entries]
         check_keys(self.metadata, name)

@@ -1,10 +1,11 @@
 """Before a run: one round on trial, and what it says of prompts, rewards, memory, time, and what will probably go wrong."""
 
+import math
 import tempfile
 import warnings
 from collections import Counter
 from itertools import cycle, islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import psutil
@@ -12,7 +13,8 @@ import torch
 
 from helpers.ppo.config import TRLConfig
 from helpers.ppo.parallel.memory import peak_bytes
-from helpers.ppo.prompts import Prompts
+from helpers.ppo.policy import most_tokens
+from helpers.ppo.prompts import Prompts, entry_of
 from helpers.ppo.run import Run, planned_steps
 from helpers.ppo.train import train
 from helpers.rewards import RewardFn
@@ -99,7 +101,8 @@ def one_round(
 def of_prompts(trial: Run, prompts: Prompts, eval_prompts: Prompts) -> list[tuple[str, str]]:
     """Rows about the prompts: how many, how many twice, how long beside what the model takes."""
     texts, lengths = trial.prompts.texts, [len(ids) for ids in trial.prompts.tokens]
-    room = trial.policy.base_model.config.max_position_embeddings
+    most = most_tokens(trial.policy.base_model)
+    room = "as many as one likes" if math.isinf(most) else f"the {most}"
     new = trial.config.method.gen_kwargs["max_new_tokens"]
     return [
         (
@@ -108,7 +111,7 @@ def of_prompts(trial: Run, prompts: Prompts, eval_prompts: Prompts) -> list[tupl
         ),
         (
             "length of a prompt",
-            f"{sorted(lengths)[len(lengths) // 2]} tokens, the longest {max(lengths)}; with {new} new ones {max(lengths) + new} of the "
+            f"{sorted(lengths)[len(lengths) // 2]} tokens, the longest {max(lengths)}; with {new} new ones {max(lengths) + new} of "
             f"{room} that the model takes",
         ),
     ]
@@ -159,17 +162,12 @@ def in_words(duration: float) -> str:
 
 def leaks(prompts: Prompts, eval_prompts: Prompts) -> list[Sign]:
     """Whether prompts are held out that are trained on as well."""
-    texts = [[text_of(prompt) for prompt in each] for each in (prompts, eval_prompts)]
-    both = len(set(texts[0]) & set(texts[1]))
+    trained, held_out = ({entry_of(prompt)["prompt"] for prompt in each} for each in (prompts, eval_prompts))
+    both = len(trained & held_out)
     if not both:
         return []
     what = f"{both} of the held-out prompts are among those to train on: the evaluation says less than it seems to"
     return [Sign(False, what, "Take them out of one of the two", "04 Repeats and leaks")]
-
-
-def text_of(prompt: Any) -> str:
-    """The text of a prompt, which may be a dictionary."""
-    return prompt["prompt"] if isinstance(prompt, dict) else prompt
 
 
 def nothing_to_gain(rewards: list[float]) -> list[Sign]:

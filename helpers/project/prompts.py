@@ -7,7 +7,7 @@ import datasets
 
 from helpers import assets, files, settings
 from helpers.errors import CourseError
-from helpers.ppo.prompts import Prompts
+from helpers.ppo.prompts import Prompts, entry_of
 from helpers.prompt_files import KEYS, READERS, prompt_of, read_prompts
 from helpers.reviews import clean
 
@@ -114,6 +114,5 @@ def beginnings(texts: Prompts, words: int) -> list[str]:
     """
     if words < 1:
         raise CourseError(f"the first {words} words of a text were asked for: expected 1 or more")
-    plain = (text["prompt"] if isinstance(text, dict) else text for text in texts)
-    parts = (clean(text).split() for text in plain)
+    parts = (clean(entry_of(text)["prompt"]).split() for text in texts)
     return list(dict.fromkeys(" ".join(part[:words]) for part in parts if len(part) >= words))
