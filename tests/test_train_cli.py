@@ -169,7 +169,10 @@ def interrupted(arguments, tmp_path, python=(sys.executable,)):
         while not sign.exists() and run.poll() is None:
             time.sleep(0.05)
         run.send_signal(signal.SIGINT)
-        out, err = run.communicate(timeout=300)
+        try:
+            out, err = run.communicate(timeout=300)
+        finally:
+            run.kill()  # one that was started to ignore Ctrl-C would hang on
     return run.returncode, out, err
 
 
