@@ -21,8 +21,9 @@ from helpers import figures
 from helpers.palette import BLUE, GREEN, ORANGE
 from helpers.ppo import checkpoint
 from helpers.ppo.run import History, Run
-from helpers.verdict import column, summary, verdict
-from helpers.widgets.html import escape, table
+from helpers.verdict import column, signs, summary
+from helpers.widgets.design import badges, continued, folded, static, table
+from helpers.widgets.html import escape
 
 REDRAW_SECONDS = 0.5
 """At most twice a second: nbval gives up on cells with thousands of messages."""
@@ -236,15 +237,18 @@ def say(line: str) -> None:
 
 
 def page(heading: str, trainer: Run) -> str:
-    """HTML of where the run is, its health so far, and its latest held-out samples."""
-    rows = [
-        {"reward": row["reward"], "prompt": row["prompt"], "continuation": row["output"]}
-        for row in trainer.eval_samples[:4]
+    """HTML of where the run is, its health so far, and its latest held-out samples, folded once the run is over."""
+    health = [
+        ("ok" if sign.fine else "look", escape(str(sign).split(": ", 1)[1]))
+        for sign in signs(trainer.history)
     ]
-    health = "<br>".join(escape(line) for line in verdict(trainer.history))
+    samples = [{"reward": row["reward"], "sample": continued(row)} for row in trainer.eval_samples[:4]]
     evaluated = trainer.history.evals[-1]["step"] if trainer.history.evals else 0
-    samples = table(rows, f"samples for held-out prompts, at step {evaluated}") if rows else ""
-    return f"<p>{escape(heading)}</p><p>{health}</p>{samples}"
+    caption = f"Samples for held-out prompts, at step {evaluated}"
+    shown = table(samples, caption) if samples else ""
+    if shown and trainer.step == trainer.total_steps:
+        shown = folded(caption, shown)
+    return static(f"<p>{escape(heading)}</p>{badges(health)}{shown}").markup
 
 
 def checkpoints(folder: Path) -> dict[Path, tuple[int, int]]:

@@ -9,13 +9,10 @@ import ipywidgets as widgets
 
 from helpers.errors import CourseError
 
-WHOLE_NAME = {"description_width": "initial"}
-"""The style of a control that shows the whole of a long description."""
 
-
-def choice(description: str, options: list, style: dict | None = None) -> widgets.ToggleButtons:
+def choice(description: str, options: list) -> widgets.ToggleButtons:
     """One of several options. No dropdown: in JupyterLab the arrow keys leave a dropdown for the next cell."""
-    return widgets.ToggleButtons(description=description, options=options, style=style or {})
+    return widgets.ToggleButtons(description=description, options=options)
 
 
 def place_field(description: str, last: int = 1) -> widgets.BoundedIntText:
@@ -43,9 +40,17 @@ def rest_at_ends(buttons: tuple[widgets.Button, ...], place: int, first: int, la
     buttons[0].disabled, buttons[1].disabled = place == first, place == last
 
 
-def row(*controls: widgets.Widget) -> widgets.HBox:
-    """Controls side by side, and on a narrow screen below each other."""
-    return widgets.HBox(controls, layout=widgets.Layout(flex_flow="row wrap"))
+def folding(name: str, *shown: widgets.Widget) -> list[widgets.Widget]:
+    """A button that shows and hides what follows it, hidden at first. No accordion: its headers cannot be reached by keyboard."""
+    button = widgets.ToggleButton(description=name, value=False)
+
+    def fold(change: dict | None = None) -> None:
+        for part in shown:
+            part.layout.display = None if button.value else "none"
+
+    button.observe(fold, "value")
+    fold()
+    return [button, *shown]
 
 
 def check_rows(rows: list[dict], keys: tuple[str, ...], label: str, source: str) -> None:

@@ -14,23 +14,21 @@ from helpers.widgets.controls import (
     number_of,
     place_field,
     rest_at_ends,
-    row,
     text_of,
 )
+from helpers.widgets.design import badge, columns, continued, folded, framed, in_a_row, static, table
 from helpers.widgets.drawing import Axis, drawable
-from helpers.widgets.html import Static, label, number, plain, sentence, table
+from helpers.widgets.html import Static, label, number, paragraph, plain, sentence
 
 ACROSS, WIDTH, HEIGHT = 5, 165, 100
 """Curves side by side, and the room of each in pixels."""
 LEFT, RIGHT, TOP, BOTTOM = 40, 8, 24, 8
 """Within that room: for the numbers at the axis, for the name over the curve, and for air."""
-INK = "#333333"
 CHOICES, SAMPLES = 4, 4
 """Answers to choose from, and samples shown."""
 RUN_KEYS, SAMPLE_KEYS = ("run", "step"), ("run", "prompt", "output", "reward")
 CASE_KEYS = ("run", "after", "tell", "what", "sure", "cure")
 SOURCE = "Notebook 08 makes these rows from the CSV files that `python -m helpers record` writes."
-AUTO = {"button_width": "auto", "description_width": "5em"}
 
 
 class Diagnosis:
@@ -65,15 +63,15 @@ class Diagnosis:
         self.solved: set[str] = set()
         self.patient = place_field("Patient", max(1, len(cases)))
         self.previous, self.next = back_and_on(self.go)
-        self.sickness, self.cure = choice("Sickness", [], AUTO), choice("Cure", [], AUTO)
+        self.sickness, self.cure = choice("Sickness", []), choice("Cure", [])
         self.tell = widgets.Button(description="Am I right?")
         self.tell.on_click(lambda button: self.answer())
         self.patient.observe(self.show, "value")
         self.picture, self.said, self.shown = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        self.view = widgets.VBox([
-            row(self.patient, self.previous, self.next),
-            self.picture, self.sickness, self.cure, self.tell, self.said, self.shown,
-        ])  # fmt: skip
+        asking = widgets.VBox([self.sickness, self.cure, self.tell, self.said])
+        self.view = framed(
+            in_a_row(self.patient, self.previous, self.next), self.picture, columns(asking, self.shown)
+        )
         self.show()
 
     @property
@@ -98,12 +96,12 @@ class Diagnosis:
             ]
             control.value = None
         texts = [
-            {name: sample[name] for name in ("prompt", "output", "reward")}
+            {"sample": continued(sample), "reward": sample["reward"]}
             for sample in self.samples
             if sample["run"] == self.case["run"]
         ]
         self.shown.value = table(texts[:SAMPLES], f"Patient {self.patient.value}: samples at the end")
-        self.report(self.right() if self.case["run"] in self.solved else "")
+        self.report("", self.case["run"] in self.solved)
 
     def offered(self) -> list[dict]:
         """The patient's case and three others, the same each time. No other is told by the same curve: nobody could say which it is."""
@@ -116,6 +114,7 @@ class Diagnosis:
         if not self.cases:
             return
         own, sickness, cure = self.case, self.sickness.value, self.cure.value
+        said = ""
         if sickness is None or cure is None:
             said = "Choose a sickness and a cure first."
         elif sickness != own["run"]:
@@ -125,22 +124,20 @@ class Diagnosis:
             said = f"The sickness is right: {sickness}. But another change than to {cure} mends it. {own['what']}"
         else:
             self.solved.add(sickness)
-            said = self.right()
-        self.report(said)
+        self.report(said, right=not said)
 
     def explained(self) -> str:
         """What the patient has, what mends it, and how to be sure."""
         own = self.case
         return f"{own['run']}; {own['cure']}. {own['what']} How to be sure: {own['sure']}"
 
-    def right(self) -> str:
-        """What is said of a patient that is solved."""
-        return f"Right: {self.explained()} The dashed lines are the run after the change."
-
-    def report(self, said: str) -> None:
+    def report(self, said: str, right: bool) -> None:
         """Show an answer and how many patients are solved; the run after the change joins the picture once the patient is."""
-        count = f"{len(self.solved)} of {len(self.cases)} patients solved."
-        self.said.value = sentence(said) + sentence(count)
+        if right:
+            said = f"Right: {self.explained()} The dashed lines are the run after the change."
+        sign = badge("right") if right else badge("look") if said else ""
+        count = f"{sign} {len(self.solved)} of {len(self.cases)} patients solved."
+        self.said.value = paragraph(count) + sentence(said)
         self.picture.value = self.svg()
 
     def svg(self) -> str:
@@ -156,7 +153,7 @@ class Diagnosis:
         about = label(f"Patient {self.patient.value}: " + "; ".join(span(name, sick[name]) for name in names))
         return (
             f'<svg role="img" aria-label="{about}" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-            f'style="max-width:100%;background:white" font-family="sans-serif" font-size="11" fill="{INK}">'
+            'font-size="12">'
             f"<title>{about}</title>{''.join(panels)}</svg>"
         )
 
@@ -167,8 +164,8 @@ class Diagnosis:
         offered = self.offered()
         sicknesses, cures = (sorted(case[name] for case in offered) for name in ("run", "cure"))
         asked = f"Which is it: {'; '.join(sicknesses)}? And which change mends it: {'; '.join(cures)}?"
-        folded = f"<details><summary>Answer</summary>{sentence(self.explained())}</details>"
-        return Static(self.svg() + self.shown.value + sentence(asked) + folded)
+        answer = folded("Answer", sentence(self.explained()))
+        return static(self.svg() + self.shown.value + sentence(asked) + answer)
 
 
 def add_points(curves: dict[str, list[tuple[float, float]]], given: dict, where: str) -> None:
@@ -199,12 +196,12 @@ def panel(name: str, points: list[tuple], after: list[tuple], left: int, top: in
         return f'<polyline points="{path}" fill="none" stroke-width="2" {look}/>' if points else ""
 
     ends = "".join(
-        f'<text x="{left + LEFT - 4}" y="{y.place(value) + 4}" text-anchor="end" font-size="10">{value:g}</text>'
+        f'<text x="{left + LEFT - 4}" y="{y.place(value) + 4}" text-anchor="end" font-size="11">{value:g}</text>'
         for value in (y.ticks[0], y.ticks[-1])
     )
     return (
         f'<text x="{left + LEFT}" y="{top + 14}" font-weight="bold">{label(name)}</text>{ends}'
-        f'<path d="M{left + LEFT} {y.end}V{y.start}H{left + WIDTH - RIGHT}" fill="none" stroke="{INK}"/>'
+        f'<path d="M{left + LEFT} {y.end}V{y.start}H{left + WIDTH - RIGHT}" fill="none" stroke="currentColor" stroke-opacity="0.6"/>'
         + line(after, f'stroke="{BLUE}" stroke-dasharray="5 3"')
         + line(points, f'stroke="{ORANGE}"')
     )

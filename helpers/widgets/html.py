@@ -4,8 +4,6 @@ import html
 import math
 import re
 
-from helpers.palette import BLUE, ORANGE
-
 LIMIT = 2000
 """Characters shown of one text."""
 MANY_DIGITS = 1e9
@@ -97,51 +95,3 @@ def paragraph(markup: str) -> str:
 def sentence(text: str) -> str:
     """A text as a paragraph; nothing for an empty one."""
     return paragraph(escape(text)) if text else ""
-
-
-def heading(caption: str) -> str:
-    """A table's caption as HTML."""
-    return f'<caption style="white-space:nowrap;text-align:left">{escape(caption)}</caption>'
-
-
-def table(rows: list[dict], caption: str) -> str:
-    """Rows of {column: value} as an HTML table with a caption; columns in the order of the first row."""
-    columns = list(rows[0]) if rows else []
-    head = "".join(f'<th scope="col" style="text-align:left">{escape(name)}</th>' for name in columns)
-    body = "".join(
-        "<tr>"
-        + "".join(f'<td style="text-align:left">{cell(row.get(name))}</td>' for name in columns)
-        + "</tr>"
-        for row in rows
-    )
-    return f"<table>{heading(caption)}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def bars(rows: list[tuple[str, float]], caption: str, low: float = 0.0, high: float = 1.0) -> str:
-    """Labelled horizontal bars from `low` to `high` with their numbers, as a table: readable without colour and style."""
-    lines = []
-    for label, value in rows:
-        share = 100 * min(1.0, max(0.0, (value - low) / ((high - low) or 1.0)))
-        bar = f'<div style="width:{share:.0f}%;height:0.8em;background:{BLUE}"></div>'
-        lines.append(
-            f'<tr><th scope="row" style="text-align:left">{escape(label)}</th>'
-            f'<td style="width:12em">{bar}</td><td>{number(value)}</td></tr>'
-        )
-    return f"<table>{heading(caption)}<tbody>{''.join(lines)}</tbody></table>"
-
-
-def shaded(pieces: list[tuple[str, float]], caption: str, scale: float | None = None) -> str:
-    """Pieces of a text, each over its number: blue for above 0, orange for below, the stronger the further.
-
-    `scale` is the number that gets the full colour; by default the largest finite one. What is not a number gets none.
-    """
-    scale = scale or max((abs(value) for _, value in pieces if math.isfinite(value)), default=0.0) or 1.0
-    spans = []
-    for text, value in pieces:
-        strength = 0.0 if math.isnan(value) else min(1.0, abs(value) / scale)
-        colour = f"{BLUE if value > 0 else ORANGE}{round(150 * strength):02x}"
-        spans.append(
-            f'<ruby style="background:{colour};padding:0 0.1em">{escape(text)}'
-            f'<rp> (</rp><rt style="font-size:0.7em">{number(value)}</rt><rp>) </rp></ruby> '
-        )
-    return f'<div style="line-height:2.4"><div>{escape(caption)}</div>{"".join(spans)}</div>'

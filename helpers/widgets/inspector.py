@@ -10,8 +10,22 @@ import ipywidgets as widgets
 
 from helpers.errors import CourseError
 from helpers.rewards import RewardFn, score
-from helpers.widgets.controls import choice, place_field, text_field
-from helpers.widgets.html import Static, bars, encodable, escape, paragraph, plain, sentence, shaded, table
+from helpers.widgets.controls import choice, folding, place_field, text_field
+from helpers.widgets.design import (
+    badges,
+    bars,
+    beside,
+    cards,
+    columns,
+    folded,
+    framed,
+    in_a_row,
+    sparkline,
+    static,
+    strip,
+    table,
+)
+from helpers.widgets.html import Static, encodable, escape, paragraph, plain, sentence
 
 MAX_WORDS = 200
 """Words left out one at a time; of a longer text, the first."""
@@ -72,29 +86,35 @@ class RewardInspector:
         self._update()
 
     def _make_controls(self, texts: dict[str, list[str]]) -> None:
-        wide = {"layout": widgets.Layout(width="98%"), "style": {"description_width": "5em"}}
         self.groups = [
             ("your own text", []),
             *((kind, [encodable(text) for text in group]) for kind, group in texts.items() if group),
         ]
         kinds = [(plain(kind, 40), place) for place, (kind, _) in enumerate(self.groups)]
-        self.pick = choice("Pick", kinds, {"button_width": "auto", "description_width": "5em"})
-        self.number = place_field("Number")
-        self.text = text_field(widgets.Textarea, "Text", **wide)
+        self.pick, self.number = choice("Pick", kinds), place_field("Number")
+        self.text = text_field(widgets.Textarea, "Text", rows=5, layout=widgets.Layout(width="98%"))
         self.explain = choice("Explain", [(plain(name, 40), name) for name in self.reward_fns])
-        self.words = widgets.Button(description="Words that moved it", layout=widgets.Layout(width="auto"))
-        self.scores, self.moved, self.tasks, self.tried = (widgets.HTML() for _ in range(4))
+        self.words = widgets.Button(description="Words that moved it")
+        self.scores, self.moved, self.tasks, self.lines, self.tried = (widgets.HTML() for _ in range(5))
         self.pick.observe(self._on_pick, names="value")
         self.number.observe(self._on_pick, names="value")
         self.pick.value = min(1, len(self.groups) - 1)
         self.text.observe(self._on_text, names="value")
         self.explain.observe(lambda change: self._clear_words(), names="value")
         self.words.on_click(lambda button: self.show_words())
-        hint = widgets.Label("The text is scored when you leave its field: press Tab, or click elsewhere.")
-        explaining = widgets.HBox([self.explain, self.words])
-        outputs = [self.scores, explaining, self.moved, self.tasks, self.tried]
-        picking = widgets.HBox([self.pick, self.number])
-        self.view = widgets.VBox([picking, self.text, hint, *outputs])
+        hint = widgets.HTML(
+            '<span class="rlhf-quiet">Scored when you leave the field: press Tab, or click elsewhere.</span>'
+        )
+        asking = [
+            in_a_row(self.pick, self.number),
+            self.text,
+            hint,
+            in_a_row(self.explain, self.words),
+            self.tasks,
+        ]
+        answers = [self.scores, self.moved]
+        history = in_a_row(self.lines, *folding("Texts tried", self.tried))
+        self.view = framed(columns(widgets.VBox(asking), widgets.VBox(answers)), history)
 
     def _on_pick(self, change=None) -> None:
         group = self.groups[self.pick.value][1]
@@ -117,14 +137,14 @@ class RewardInspector:
                 name: attempt(problems, name, self.reward, reward_fn, text)
                 for name, reward_fn in self.reward_fns.items()
             }
-            shown = [table([rewards], "Rewards of this text"), *self._parts(text, problems)]
-            shown += self._classes(text, problems)
+            shown = ["<b>Rewards of this text</b>", cards(rewards), *self._classes(text, problems)]
+            shown += self._parts(text, problems)
             self.scores.value = tell(problems) + "".join(shown)
             self._remember(text, rewards)
         else:
             self.scores.value = sentence("Type a text, or pick one.")
         self._show_challenges(text)
-        self.tried.value = self._tried()
+        self.lines.value, self.tried.value = self._lines(), self._tried()
 
     def reward(self, reward_fn: RewardFn, text: str) -> float:
         """The reward of one text, computed once.
@@ -161,19 +181,28 @@ class RewardInspector:
 
     def _show_challenges(self, text: str) -> None:
         rewards = {name: self.known.get((id(reward_fn), text)) for name, reward_fn in self.reward_fns.items()}
-        rows, problems = [], []
+        lines, problems = [], []
         for place, challenge in enumerate(self.challenges):
             if None not in rewards.values() and place not in self.met_with:
                 if attempt(problems, f"challenge {place + 1}", challenge.met, text, rewards):
                     self.met_with[place] = text
-            state = "met" if place in self.met_with else "not yet met"
-            row = {
-                "challenge": challenge.task,
-                "state": state,
-                "with": plain(self.met_with.get(place, ""), 200),
-            }
-            rows.append({"no.": place + 1, **row})
-        self.tasks.value = tell(problems) + (table(rows, "Try to fool it") if rows else "")
+            lines.append(self._challenge(place, challenge))
+        self.tasks.value = tell(problems) + (f"<b>Try to fool it</b>{badges(lines)}" if lines else "")
+
+    def _challenge(self, place: int, challenge: Challenge) -> tuple[str, str]:
+        """A badge's word and what stands beside it: the task, and the first text that met it."""
+        task = f"{place + 1}. {escape(challenge.task)}"
+        if place not in self.met_with:
+            return "open", task
+        return "met", f'{task}<br><span class="rlhf-quiet">with: {escape(self.met_with[place], 200)}</span>'
+
+    def _lines(self) -> str:
+        """The rewards of all texts tried, as a line for each reward."""
+        lines = [
+            f"<span>{escape(name, 40)}</span>{sparkline(name, [each[name] for each in self.history])}"
+            for name in (self.reward_fns if self.history else ())
+        ]
+        return f'<div class="rlhf-row">{"".join(lines)}</div>'
 
     def _tried(self) -> str:
         numbered = [{"no.": place, **row} for place, row in enumerate(self.history, start=1)]
@@ -197,7 +226,7 @@ class RewardInspector:
         rounded = [
             (word, round(change, 2) + 0.0) for word, change in moved or []
         ]  # + 0.0 turns -0.0 into 0.0
-        self.moved.value = tell(problems) + (shaded(rounded, caption) if moved else "")
+        self.moved.value = tell(problems) + (strip(rounded, (plain(name, 40),), caption) if moved else "")
 
     def leave_one_out(self, reward_fn: RewardFn, text: str) -> list[tuple[str, float]]:
         """Each of the first MAX_WORDS words, and the reward of the text minus that of the text without the word."""
@@ -209,8 +238,9 @@ class RewardInspector:
     def static(self) -> Static:
         """What the widget shows, as tables, with the words that moved the chosen reward."""
         self.show_words()
-        shown = [self.scores, self.moved, self.tasks, self.tried]
-        return Static(paragraph(f"Text: {escape(self.text.value)}") + "".join(part.value for part in shown))
+        asked = paragraph(f"Text: {escape(self.text.value)}") + self.tasks.value
+        tried = self.lines.value + folded("Texts tried", self.tried.value)
+        return static(beside(asked, self.scores.value + self.moved.value) + tried)
 
 
 def read_once(judge: Callable[[list[str]], list]) -> Callable[[list[str]], list]:

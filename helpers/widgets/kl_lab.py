@@ -3,18 +3,29 @@
 import ipywidgets as widgets
 
 from helpers.palette import BLUE
-from helpers.widgets.controls import back_and_on, check_rows, finite, number_of, rest_at_ends, text_of
+from helpers.widgets.controls import (
+    back_and_on,
+    check_rows,
+    finite,
+    folding,
+    number_of,
+    rest_at_ends,
+    text_of,
+)
+from helpers.widgets.design import beside, cards, columns, continued, framed, in_a_row, static, table
 from helpers.widgets.drawing import Axis, drawable
-from helpers.widgets.html import Static, number, sentence, table
+from helpers.widgets.html import Static, number, sentence
 
-WIDTH, HEIGHT = 560, 320
-LEFT, RIGHT, TOP, BOTTOM = 60, 40, 30, 50
+WIDTH, HEIGHT = 520, 300
+LEFT, RIGHT, TOP, BOTTOM = 60, 30, 40, 48
 """The picture's size and margins in pixels."""
+APART = 64
+"""Pixels between the middles of two names that stand beside each other."""
 
 RUN_KEYS, SAMPLE_KEYS = ("beta", "step", "reward", "kl"), ("beta", "prompt", "output", "reward")
 SOURCE = "Read runs and samples from the CSV files that `python -m helpers record` writes: pandas.read_csv(file).to_dict('records')."
-QUIET = "#666666"
-"""The lines that are not chosen: thin, dashed, and dark enough to read."""
+QUIET = 'stroke="currentColor" stroke-opacity="0.6"'
+"""The lines that are not chosen: thin, dashed, and strong enough to see on a light and on a dark page."""
 
 
 class KLLab:
@@ -53,10 +64,11 @@ class KLLab:
         self.beta = widgets.SelectionSlider(options=options, index=0, description="beta")
         # the same by buttons: the core slider's handle has no name that a screen reader could say
         self.smaller, self.larger = back_and_on(self.go, "Smaller beta", "Larger beta")
-        self.picture, self.shown = widgets.HTML(), widgets.HTML()
+        self.picture, self.end, self.shown, self.numbers = (widgets.HTML() for _ in range(4))
         self.beta.observe(self.show, "value")
-        chooser = widgets.HBox([self.beta, self.smaller, self.larger])
-        self.view = widgets.VBox([chooser, self.picture, self.shown])
+        chooser = in_a_row(self.beta, self.smaller, self.larger)
+        left = widgets.VBox([self.picture, self.end, *folding("Every evaluation", self.numbers)])
+        self.view = framed(chooser, columns(left, self.shown))
         self.show()
 
     def go(self, places: int) -> None:
@@ -73,20 +85,19 @@ class KLLab:
             return
         beta = self.beta.value
         self.picture.value = self.svg(beta)
-        numbers = [
-            {"step": row["step"], "reward": row["reward"], "KL, nats a sample": row["kl"]}
-            for row in self.runs[beta]
-        ]
+        last = self.runs[beta][-1]
+        self.end.value = cards({"reward at the end": last["reward"], "KL, nats a sample": last["kl"]})
         texts = [
-            {name: row[name] for name in ("prompt", "output", "reward")}
-            for row in self.samples
-            if row["beta"] == beta
+            {"sample": continued(sample), "reward": sample["reward"]}
+            for sample in self.samples
+            if sample["beta"] == beta
         ]
-        captions = (
-            f"beta {beta:g}: samples at the end",
-            f"beta {beta:g}: each evaluation on the held-out prompts",
-        )
-        self.shown.value = self.left_out() + "".join(map(table, (texts, numbers), captions))
+        self.shown.value = self.left_out() + table(texts, f"beta {beta:g}: samples at the end")
+        numbers = [
+            {"step": each["step"], "reward": each["reward"], "KL, nats a sample": each["kl"]}
+            for each in self.runs[beta]
+        ]
+        self.numbers.value = table(numbers, f"beta {beta:g}: each evaluation on the held-out prompts")
 
     def left_out(self) -> str:
         """What the picture does not show, as a sentence for each run."""
@@ -110,7 +121,8 @@ class KLLab:
             (beta for beta, rows in drawn.items() if rows), key=lambda beta: beta == chosen
         )  # what is drawn last lies above the others
         lines = [line(drawn[beta], x, y, beta == chosen) for beta in on_top]
-        names = [label(beta, drawn[beta][-1], x, y, beta == chosen) for beta in on_top]
+        places = label_places({beta: drawn[beta][-1] for beta in on_top}, x, y)
+        names = [label(beta, *places[beta], beta == chosen) for beta in on_top]
         last = self.runs[chosen][-1]
         about = (
             f"Held-out reward against KL for beta {', '.join(f'{beta:g}' for beta in self.runs)}. With beta {chosen:g} the "
@@ -118,7 +130,7 @@ class KLLab:
         )
         return (
             f'<svg role="img" aria-label="{about}" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
-            'style="max-width:100%;background:white" font-family="sans-serif" font-size="12" fill="#333333">'
+            'font-size="13">'
             f"<title>{about}</title>{axes(x, y)}{''.join(lines)}{''.join(names)}</svg>"
         )
 
@@ -130,7 +142,9 @@ class KLLab:
             {"beta": f"{beta:g}", "reward": rows[-1]["reward"], "KL, nats a sample": rows[-1]["kl"]}
             for beta, rows in self.runs.items()
         ]
-        return Static(table(rows, "Held-out reward and KL at the end of each run"))
+        chosen = self.beta.value
+        ends = table(rows, "Held-out reward and KL at the end of each run")
+        return static(beside(self.svg(chosen), ends + self.shown.value))
 
 
 def has_place(row: dict) -> bool:
@@ -142,17 +156,17 @@ def axes(x: Axis, y: Axis) -> str:
     """Both axes with their numbers and names."""
     floor, side, middle = y.start, x.start, (y.start + y.end) / 2
     parts = [
-        f'<path d="M{side} {y.end}V{floor}H{x.end}" fill="none" stroke="#333333"/>',
+        f'<path d="M{side} {y.end}V{floor}H{x.end}" fill="none" stroke="currentColor"/>',
         f'<text x="{(x.start + x.end) / 2}" y="{HEIGHT - 8}" text-anchor="middle">KL, nats a sample</text>',
         f'<text x="14" y="{middle}" text-anchor="middle" transform="rotate(-90 14 {middle})">held-out reward</text>',
     ]
     for value in x.ticks:
         at = x.place(value)
-        parts.append(f'<path d="M{at} {floor}v5" stroke="#333333"/>')
+        parts.append(f'<path d="M{at} {floor}v5" stroke="currentColor"/>')
         parts.append(f'<text x="{at}" y="{floor + 19}" text-anchor="middle">{value:g}</text>')
     for value in y.ticks:
         at = y.place(value)
-        parts.append(f'<path d="M{side} {at}h-5" stroke="#333333"/>')
+        parts.append(f'<path d="M{side} {at}h-5" stroke="currentColor"/>')
         parts.append(f'<text x="{side - 8}" y="{at + 4}" text-anchor="end">{value:g}</text>')
     return "".join(parts)
 
@@ -160,15 +174,26 @@ def axes(x: Axis, y: Axis) -> str:
 def line(rows: list[dict], x: Axis, y: Axis, chosen: bool) -> str:
     """One run from its first evaluation to its last; the chosen run has a dot at each, another run a ring at the last."""
     points = [(x.place(row["kl"]), y.place(row["reward"])) for row in rows]
-    look = f'stroke="{BLUE}" stroke-width="3"' if chosen else f'stroke="{QUIET}" stroke-dasharray="4 3"'
+    look = f'stroke="{BLUE}" stroke-width="3"' if chosen else f'{QUIET} stroke-dasharray="4 3"'
     path = " ".join(f"{a},{b}" for a, b in points)
-    dot = f'r="4" fill="{BLUE}"' if chosen else f'r="3" fill="white" stroke="{QUIET}"'
+    dot = f'r="4" fill="{BLUE}"' if chosen else f'r="3" fill="var(--rlhf-paper, white)" {QUIET}'
     dots = "".join(f'<circle cx="{a}" cy="{b}" {dot}/>' for a, b in (points if chosen else points[-1:]))
     return f'<polyline points="{path}" fill="none" {look}/>{dots}'
 
 
-def label(beta: float, row: dict, x: Axis, y: Axis, chosen: bool) -> str:
-    """The run's beta over its last evaluation, with a white edge where lines run behind it."""
-    look = f'font-weight="bold" fill="{BLUE}"' if chosen else f'fill="{QUIET}"'
-    place = f'x="{x.place(row["kl"])}" y="{y.place(row["reward"]) - 9:g}" text-anchor="middle"'
-    return f'<text {place} {look} stroke="white" stroke-width="4" paint-order="stroke">beta {beta:g}</text>'
+def label_places(ends: dict[float, dict], x: Axis, y: Axis) -> dict[float, tuple[float, float]]:
+    """Where each run's name stands: over its last evaluation, and higher or lower where another name stands already."""
+    taken: list[tuple[float, float]] = []
+    for row in ends.values():
+        a, b = x.place(row["kl"]), y.place(row["reward"])
+        tries = [b + step for step in (-9, -23, 18, -37, 32, -51, 46) if 10 < b + step < y.start]
+        free = [c for c in tries if all(abs(a - d) > APART or abs(c - e) > 12 for d, e in taken)]
+        taken.append((a, (free or tries)[0]))
+    return dict(zip(ends, taken))
+
+
+def label(beta: float, x: float, y: float, chosen: bool) -> str:
+    """The run's beta, with an edge in the page's colour where lines run behind it."""
+    look = 'font-weight="bold"' if chosen else 'opacity="0.8"'
+    edge = 'stroke="var(--rlhf-paper, white)" stroke-width="4" paint-order="stroke"'
+    return f'<text x="{x:g}" y="{y:g}" text-anchor="middle" {look} {edge}>beta {beta:g}</text>'

@@ -12,8 +12,9 @@ import ipywidgets as widgets
 from helpers.errors import CourseError
 from helpers.feedback.pairs import Pair
 from helpers.feedback.ratings import Rating, Ratings, now
-from helpers.widgets.controls import WHOLE_NAME, row, text_field
-from helpers.widgets.html import Static, encodable, escape, paragraph, plain, sentence, table
+from helpers.widgets.controls import text_field
+from helpers.widgets.design import framed, in_a_row, named, ring, static, table, text_cards
+from helpers.widgets.html import Static, encodable, escape, paragraph, plain, sentence
 
 # Seconds after a pair's appearing in which clicks do not count: the second half of a double click, or clicks that queued
 # while the kernel was busy, would rate a pair that nobody has read.
@@ -22,6 +23,8 @@ APART = 5  # a pair comes again only after so many showings, so that it is judge
 LONGEST = 24 * 3600  # seconds that count for the pace; a file may hold any number
 RECENT = 20  # ratings whose median is the pace; a median, since a rater goes for coffee
 OTHER = {"first": "second", "second": "first"}
+NAMES = ("Left is better (1)", "Tie (2)", "Right is better (3)", "Skip (4)", "Undo (5)")
+"""The buttons, each with the key that does the same in the field for keys."""
 ELSEWHERE = (
     "The file was changed in another window or program, so this click did not count. This comes next now."
 )
@@ -57,36 +60,49 @@ class PreferenceLabeller:
         self.show(note=ratings.repaired)
 
     def _make_controls(self, rater: str) -> None:
-        given = dict(value=encodable(rater), placeholder="your name")
-        self.rater = text_field(widgets.Text, "Rater", style=WHOLE_NAME, **given)
-        self.reason = text_field(widgets.Text, "Reason (optional)", style=WHOLE_NAME)
+        self.rater = text_field(widgets.Text, "Rater", value=encodable(rater), placeholder="your name")
+        self.reason = text_field(widgets.Text, "Reason (optional)")
         self.left, self.tie, self.right, self.skip, self.undo = self.buttons = [
-            widgets.Button(description=text)
-            for text in ("Left is better", "Tie", "Right is better", "Skip", "Undo")
+            widgets.Button(description=name) for name in NAMES
         ]
-        self.progress = widgets.IntProgress(
-            description="Progress", max=max(1, len(self.pairs)), style=WHOLE_NAME
-        )
-        self.pace = widgets.Label()
-        self.shown, self.message, self.people = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        # core widgets know no keys but those typed into a field
+        self.keys = widgets.Text(description="Keys", placeholder="click here, then 1 to 5")
+        self.progress, self.shown, self.message, self.people = (widgets.HTML() for _ in range(4))
+        self.pace, self.last = widgets.Label(), widgets.Label()
         self.rater.observe(lambda change: self.show(), "value")
+        self.keys.observe(self.press, "value")
         self.left.on_click(lambda _: self.rate(self.side))
         self.right.on_click(lambda _: self.rate(OTHER[self.side]))
         self.tie.on_click(lambda _: self.rate("tie"))
         self.skip.on_click(lambda _: self.rate("skip"))
         self.undo.on_click(lambda _: self.take_back())
-        buttons, progress = row(*self.buttons), row(self.progress, self.pace)
-        self.view = widgets.VBox(
-            [self.rater, self.shown, self.reason, buttons, self.message, progress, self.people]
+        # the buttons stand above the texts: below they would move with each text's length
+        choices = named("rlhf-large", in_a_row(*self.buttons, self.keys))
+        self.view = framed(
+            in_a_row(self.rater, self.progress, self.pace),
+            choices,
+            self.last,
+            self.message,
+            self.shown,
+            self.reason,
+            self.people,
         )
+
+    def press(self, change: dict) -> None:
+        """Do what the button does whose number was typed, and empty the field for the next key."""
+        key = change["new"][-1:]
+        self.keys.value = ""
+        button = next((button for button in self.buttons if f"({key})" in button.description), None)
+        if key and button and not button.disabled:
+            button.click()
 
     def mine(self) -> list[Rating]:
         """This rater's ratings of these pairs, in order."""
         standing = self.ratings.standing(self.name) if self.name else []
         return [rating for rating in standing if rating.pair.id in self.pairs]
 
-    def show(self, note: str = "") -> None:
-        """Show the pair that comes next, or say why there is none; `note` below it."""
+    def show(self, note: str = "", last: str = "") -> None:
+        """Show the pair that comes next, or say why there is none; with a note, and what the last click did."""
         simulated = {rating.rater for rating in self.ratings.standing() if rating.simulated}
         typed = encodable(self.rater.value.strip())
         self.name = "" if typed in simulated else typed
@@ -98,8 +114,8 @@ class PreferenceLabeller:
         # a pair of another list could not come back, so its rating is not taken back either
         latest = self.ratings.standing(self.name)[-1:] if self.name else []
         self.undo.disabled = not latest or latest[0].pair.id not in self.pairs
-        self.progress.value = len({rating.pair.id for rating in mine})
-        self.pace.value = self.pace_in_words(mine)
+        self.progress.value = ring(len({rating.pair.id for rating in mine}), len(self.pairs))
+        self.pace.value, self.last.value = self.pace_in_words(mine), last
         if typed in simulated:
             self.shown.value = sentence(
                 "Ratings under this name are simulated. Type another name to rate yourself."
@@ -146,7 +162,13 @@ class PreferenceLabeller:
         )
         if self.done(self.ratings.add, rating):
             self.reason.value = ""
-            self.show(self.note)
+            side = {
+                self.side: "left is better",
+                OTHER[self.side]: "right is better",
+                "tie": "a tie",
+                "skip": "skipped",
+            }
+            self.show(self.note, f"On disk: {side[choice]}. Undo takes it back.")
 
     def take_back(self) -> None:
         """Take back this rater's last rating and show its pair again, with the reason given."""
@@ -155,7 +177,7 @@ class PreferenceLabeller:
             reason = self.ratings.standing(self.name)[-1].reason
             if self.done(self.ratings.undo, self.name):
                 self.reason.value = encodable(reason)
-                self.show(self.note)
+                self.show(self.note, "The last rating is taken back.")
 
     def is_current(self, ratings: Callable[[], list[Rating]]) -> bool:
         """Whether `ratings` gives what it gave before other windows' ratings are read; if not, show what comes next now.
@@ -221,16 +243,13 @@ class PreferenceLabeller:
             for pair, left in zip(pairs, sides)
         ]
         shown = table(rows, "The pairs that come next") if rows else self.nothing_left(mine)
-        return Static(shown + sentence(self.pace_in_words(mine)) + self.people.value)
+        return static(shown + sentence(self.pace_in_words(mine)) + self.people.value)
 
 
 def beside(pair: Pair, left: str) -> str:
     """The prompt, and its continuations next to each other, or below each other where the page is narrow."""
-    boxes = "".join(
-        f'<div style="flex:1 1 16em;border:1px solid;padding:0.5em"><b>{side}</b><br>{escape(text or "(nothing)")}</div>'
+    texts = [
+        (side, "", escape(text or "(nothing)"))
         for side, text in (("Left", getattr(pair, left)), ("Right", getattr(pair, OTHER[left])))
-    )
-    return (
-        paragraph(f"<b>Prompt</b> {escape(pair.prompt)}")
-        + f'<div style="display:flex;flex-wrap:wrap;gap:0.5em">{boxes}</div>'
-    )
+    ]
+    return paragraph(f"<b>Prompt</b> {escape(pair.prompt)}") + text_cards(texts)

@@ -7,13 +7,14 @@ import ipywidgets as widgets
 
 from helpers.errors import CourseError
 from helpers.rewards import RewardFn, score
-from helpers.widgets.controls import WHOLE_NAME, back_and_on, place_field, rest_at_ends, row
-from helpers.widgets.html import Static, escape, number, paragraph, plain, table
+from helpers.widgets.controls import back_and_on, place_field, rest_at_ends
+from helpers.widgets.design import bar, columns, continued, framed, in_a_row, named, static, table
+from helpers.widgets.html import Static, escape, number, paragraph
 
 PAGE = 8  # prompts on a page: one batch
 COLUMNS = 40  # of a wider batch the last ones are shown, from which the model continues
-SHORT = 200  # characters of a prompt beside its tokens
-PAD = "[pad]"
+SHORT = 200  # characters of a filter that are repeated
+PADDING = Static('<span class="rlhf-pad">pad</span>')
 
 
 class PromptBrowser:
@@ -48,35 +49,27 @@ class PromptBrowser:
         self.previous, self.next = back_and_on(self._turn)
         self.count = widgets.Label()
         # no sliders, as with `place_field`
-        self.temperature = field(
-            widgets.BoundedFloatText, "Temperature", value=1.0, min=0.1, max=2.0, step=0.1
-        )
-        self.top_k = field(widgets.BoundedIntText, "Top-k (0 = off)", value=0, min=0, max=100)
-        self.top_p = field(
-            widgets.BoundedFloatText, "Top-p (1 = off)", value=1.0, min=0.05, max=1.0, step=0.05
-        )
+        number_field = widgets.BoundedFloatText
+        self.temperature = number_field(description="Temperature", value=1.0, min=0.1, max=2.0, step=0.1)
+        self.top_k = widgets.BoundedIntText(description="Top-k (0 = off)", value=0, min=0, max=100)
+        self.top_p = number_field(description="Top-p (1 = off)", value=1.0, min=0.05, max=1.0, step=0.05)
         self.sample = widgets.Button(description="Sample")
         self.batch, self.message, self.samples = widgets.HTML(), widgets.HTML(), widgets.HTML()
 
         self.filter.observe(self._on_filter, "value")
         self.page.observe(lambda _: self._show_page(), "value")
         self.sample.on_click(self._on_sample)
-        self.view = widgets.VBox(
-            [
-                row(self.filter, self.previous, self.page, self.next, self.count),
-                self.batch,
-                row(self.temperature, self.top_k, self.top_p, self.sample),
-                self.message,
-                self.samples,
-            ]
-        )
+        paging = in_a_row(self.filter, self.previous, self.page, self.next, self.count)
+        sampling = in_a_row(self.temperature, self.top_k, self.top_p, self.sample)
+        answers = widgets.VBox([sampling, self.message, self.samples])
+        self.view = framed(named("rlhf-wide", columns(widgets.VBox([paging, self.batch]), answers)))
         self._show_page()
 
     def static(self) -> Static:
         """The page and its samples as tables; where nothing was sampled yet, the page is sampled first."""
         if not self.samples.value:
             self._on_sample()
-        return Static(self.batch.value + self.message.value + self.samples.value)
+        return static(self.batch.value + self.message.value + self.samples.value)
 
     def _on_filter(self, _=None):
         part = self.filter.value.casefold()
@@ -122,18 +115,16 @@ class PromptBrowser:
         padding = sum(width - len(row) for row in tokens)
         shown = range(max(0, width - COLUMNS), width)
         caption = (
-            f"Page {self.page.value:,} as one batch, padded on the left: {len(prompts)} × {width} places, {padding} of them "
-            f"padding. A dot stands for a space."
+            f"As one batch: {len(prompts)} × {width} places, {padding} of them padding. A dot is a space."
         )
         if shown.start:
-            caption += f" Shown: the last {COLUMNS} columns."
+            caption += f" The last {COLUMNS} columns."
         rows = []
-        for place, prompt, texts in zip(places, prompts, tokens, strict=True):
-            padded = [PAD] * (width - len(texts)) + [visible_token(text) for text in texts]
-            counts = {"tokens": len(texts), "padding": width - len(texts)}
-            cells = {f"column {column}": padded[column] for column in shown}
-            rows.append({"no.": place + 1, "prompt": plain(prompt, SHORT), **counts, **cells})
-        return scrolling(table(rows, caption))
+        for place, texts in zip(places, tokens, strict=True):
+            padded = [PADDING] * (width - len(texts)) + [visible_token(text) for text in texts]
+            cells = {str(column): padded[column] for column in shown}
+            rows.append({"no.": place + 1, "tokens": len(texts), **cells})
+        return table(rows, caption, "rlhf-tokens")
 
     def _on_sample(self, _=None):
         if not self.found:
@@ -166,17 +157,17 @@ class PromptBrowser:
             f"Sampled at temperature {temperature:g}, top-k {top_k or 'off'}, top-p {top_p:g}. "
             f"Mean reward {number(sum(rewards) / len(rewards))}."
         )
+        low, high = min(rewards), max(rewards)
         rows = [
             {
                 "no.": place + 1,
-                "prompt": prompt,
-                "continuation": output,
+                "prompt and continuation": continued({"prompt": prompt, "output": output}),
                 "reward": reward,
-                "note": "highest" if reward == max(rewards) else "",
+                "": Static(bar((reward - low) / ((high - low) or 1.0))),
             }
             for place, prompt, output, reward in zip(places, prompts, outputs, rewards, strict=True)
         ]
-        return scrolling(table(rows, caption))
+        return table(rows, caption)
 
 
 def checked_prompts(prompts: Iterable[str]) -> list[str]:
@@ -248,14 +239,3 @@ def ask(name: str, function: Callable, *arguments: Any) -> Any:
 def visible_token(text: str) -> str:
     """A token's text with its spaces and line ends to be seen."""
     return text.replace(" ", "·").replace("\n", "↵") or "(empty)"
-
-
-def field(kind: type, description: str, **settings: Any) -> widgets.DOMWidget:
-    """A field for a number, as wide as its whole description and the number need."""
-    layout = widgets.Layout(width="13em")
-    return kind(description=description, style=WHOLE_NAME, layout=layout, **settings)
-
-
-def scrolling(markup: str) -> str:
-    """HTML that scrolls sideways where the page is narrower."""
-    return f'<div style="overflow-x:auto">{markup}</div>'

@@ -5,13 +5,14 @@ import math
 
 import ipywidgets as widgets
 
-from helpers.widgets.controls import WHOLE_NAME, back_and_on, check_rows, choice, place_field, rest_at_ends
-from helpers.widgets.html import Static, escape, number, plain, shaded, table
+from helpers.widgets.controls import back_and_on, check_rows, choice, place_field, rest_at_ends
+from helpers.widgets.design import framed, in_a_row, static, strip, table, text_cards
+from helpers.widgets.html import Static, escape, number, paragraph, plain
 
 KEYS = ("prompt", "before", "after", "reward_before", "reward_after", "tokens")
 
 SOURCE = "SampleExplorer takes what compare.token_view(trainer, table) returns: one dictionary per prompt."
-NOTE = "struck out: only before; underlined: only after"
+NOTE = "struck out: only before; bold and underlined: only after"
 
 # What each order is called, and what it puts first.
 ORDERS = {
@@ -21,11 +22,10 @@ ORDERS = {
     "largest KL": lambda row: -kl(row),
 }
 
-# What a heat strip can show: its name, its place in a token's tuple, and how to read it.
-STRIPS = {
-    "KL": (1, "KL in nats: above 0 where training made the token likelier, below 0 where less likely"),
-    "advantage": (2, "advantage: above 0 where the text turned out better than the value head expected"),
-}
+STRIP = (
+    "The tokens after training, each over its KL in nats (above 0 where training made it likelier) and its advantage (above 0 "
+    "where the text turned out better than the value head expected)"
+)
 
 
 def gain(row: dict) -> float:
@@ -51,16 +51,15 @@ def marked(before: str, after: str) -> tuple[Static, Static]:
     return Static(" ".join(shown["del"])), Static(" ".join(shown["ins"]))
 
 
-def heat_strip(row: dict, what: str) -> str:
-    """The tokens of the sample after training, each over its number."""
-    place, meaning = STRIPS[what]
+def heat_strip(row: dict) -> str:
+    """The tokens of the sample after training, each over its numbers."""
     # adding 0.0 takes the minus sign from a rounded -0.0
-    pieces = [(token[0], round(token[place], 2) + 0.0) for token in row["tokens"]]
-    return shaded(pieces, f"The tokens after training, each over its {meaning}")
+    pieces = [(text, *(round(value, 2) + 0.0 for value in numbers)) for text, *numbers in row["tokens"]]
+    return strip(pieces, ("KL", "advantage"), STRIP) if pieces else ""
 
 
 class SampleExplorer:
-    """Samples before and after training, sorted, with their differences and a heat strip over the tokens.
+    """Samples before and after training, sorted, with their differences and the tokens over their KL and advantage.
 
     Args:
         rows: what `compare.token_view` returns, one dictionary per prompt: prompt, before, after, reward_before,
@@ -73,15 +72,13 @@ class SampleExplorer:
     def __init__(self, rows: list[dict]):
         check_rows(rows, KEYS, "row {}", SOURCE)
         self.rows = list(rows)
-        self.sort = choice("Sort by", list(ORDERS), WHOLE_NAME)
+        self.sort = choice("Sort by", list(ORDERS))
         self.sample = place_field("Sample", max(1, len(rows)))
         self.previous, self.next = back_and_on(self.go)
-        self.strip = choice("Heat strip shows", list(STRIPS), WHOLE_NAME)
         self.shown = widgets.HTML()
-        for control in (self.sort, self.sample, self.strip):
+        for control in (self.sort, self.sample):
             control.observe(self.show, "value")
-        chooser = widgets.HBox([self.sample, self.previous, self.next])
-        self.view = widgets.VBox([self.sort, chooser, self.strip, self.shown])
+        self.view = framed(in_a_row(self.sort, in_a_row(self.sample, self.previous, self.next)), self.shown)
         self.show()
 
     def sorted_rows(self) -> list[dict]:
@@ -107,21 +104,17 @@ class SampleExplorer:
             return
         row = self.sorted_rows()[self.sample.value - 1]
         rest_at_ends((self.previous, self.next), self.sample.value, 1, len(self.rows))
-        self.shown.value = self.pair(row) + heat_strip(row, self.strip.value)
+        self.shown.value = self.pair(row) + heat_strip(row)
 
     def pair(self, row: dict) -> str:
-        """The sample before and after as a table, and what changed in numbers."""
+        """The sample before and after beside each other, and what changed in numbers."""
         before, after = marked(row["before"], row["after"])
-        caption = (
-            f"Sample {self.sample.value} of {len(self.rows)}: gain {number(gain(row))}, "
-            f"KL {number(kl(row))} nats ({NOTE})"
-        )
-        lines = [
-            {"": "prompt", "text": row["prompt"], "reward": None},
-            {"": "before", "text": before, "reward": float(row["reward_before"])},
-            {"": "after", "text": after, "reward": float(row["reward_after"])},
+        caption = f"<b>Sample {self.sample.value} of {len(self.rows)}: gain {number(gain(row))}, KL {number(kl(row))} nats</b> ({NOTE})"
+        texts = [
+            ("before", f"reward {number(float(row['reward_before']))}", before.markup),
+            ("after", f"reward {number(float(row['reward_after']))}", after.markup),
         ]
-        return table(lines, caption)
+        return paragraph(caption) + paragraph(f"Prompt: {escape(row['prompt'])}") + text_cards(texts)
 
     def static(self, count: int = 5) -> Static:
         """The first `count` samples in the chosen order as a table, and the heat strip of the first."""
@@ -139,4 +132,4 @@ class SampleExplorer:
                 {"prompt": row["prompt"], "before": before, "after": after, **rewards, "KL": kl(row)}
             )
         caption = f"{len(rows)} of {len(self.rows)} samples, {self.sort.value} first ({NOTE})"
-        return Static(table(lines, caption) + heat_strip(rows[0], self.strip.value))
+        return static(table(lines, caption) + heat_strip(rows[0]))
