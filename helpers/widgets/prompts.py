@@ -163,7 +163,7 @@ class PromptBrowser:
                 "no.": place + 1,
                 "prompt and continuation": continued({"prompt": prompt, "output": output}),
                 "reward": reward,
-                "": Static(bar((reward - low) / ((high - low) or 1.0))),
+                "": Static(bar(reward, low, high)),
             }
             for place, prompt, output, reward in zip(places, prompts, outputs, rewards, strict=True)
         ]
