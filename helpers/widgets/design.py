@@ -158,7 +158,7 @@ def strip(
     )
     # the spaces keep texts and numbers apart where the style sheet is left out
     first = " ".join(f'<span class="rlhf-heat">{escape(name)}</span>' for name in names)
-    columns = [f'<span class="rlhf-piece rlhf-names"><span>&nbsp;</span>{first}</span> ']
+    columns = [f'<span class="rlhf-piece rlhf-names"><span>&nbsp;</span> {first}</span> ']
     for text, *numbers in pieces:
         heats = " ".join(heat(value, scale) for value, scale in zip(numbers, scales, strict=True))
         columns.append(f'<span class="rlhf-piece"><span>{escape(text)}</span> {heats}</span> ')

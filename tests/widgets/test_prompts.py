@@ -5,11 +5,12 @@ import time
 
 import ipywidgets as widgets
 import pytest
+from read_markup import active, all_html, bar_widths, behind_style, cells, columns, tree
 
 from helpers.errors import CourseError
 from helpers.rewards import score
 from helpers.widgets.html import Static
-from helpers.widgets.prompts import COLUMNS, PAD, PromptBrowser
+from helpers.widgets.prompts import COLUMNS, PADDING, PromptBrowser
 
 PROMPTS = [f"Film {number} was" + " very" * (number % 3) for number in range(20)]
 
@@ -30,30 +31,20 @@ def browse(prompts=PROMPTS, tokenize=tokenize, continue_prompts=continue_prompts
     return PromptBrowser(prompts, tokenize, continue_prompts, reward_fn)
 
 
-def tree(widget):
-    yield widget
-    for child in getattr(widget, "children", ()):
-        yield from tree(child)
-
-
-def rows(markup):
-    """The text of each cell of each row of a table's body."""
-    body = re.search(r"<tbody>(.*)</tbody>", markup, re.DOTALL)[1]
-    lines = re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
-    return [[re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<td.*?>(.*?)</td>", line)] for line in lines]
+PAD = "pad"  # what PADDING shows
 
 
 def shown(browser):
-    return [line[1] for line in rows(browser.batch.value)]
+    """The prompts of the batch, out of their tokens."""
+    return [
+        "".join(token for token in line[2:] if token != PAD).replace("·", " ")
+        for line in cells(browser.batch.value)
+    ]
 
 
 def no_markup_from_texts(browser):
-    for widget in tree(browser.view):
-        texts = [getattr(widget, "description", "")]
-        if isinstance(widget, widgets.HTML):
-            texts.append(widget.value)
-        for text in texts:
-            assert not re.search(r"<(img|script|svg)", text), widget
+    for text in all_html(browser.view):
+        assert not active(text), text
 
 
 # Pages and filter
@@ -134,22 +125,34 @@ def test_prompts_that_are_no_texts(prompts, says):
 
 def test_padding_stands_on_the_left():
     browser = browse(["I saw it", "Well"])
-    first, second = rows(browser.batch.value)
-    assert first == ["1", "I saw it", "3", "0", "I", "·saw", "·it"]
-    assert second == ["2", "Well", "1", "2", PAD, PAD, "Well"]
+    assert columns(browser.batch.value) == ["no.", "tokens", "0", "1", "2"]
+    assert cells(browser.batch.value) == [
+        ["1", "3", "I", "·saw", "·it"],
+        ["2", "1", PAD, PAD, "Well"],
+    ]
+    assert browser.batch.value.count(PADDING.markup) == 2
     assert "2 × 3 places, 2 of them padding" in browser.batch.value
+
+
+def test_a_token_that_is_called_like_padding_is_marked_as_none():
+    browser = browse(["pad", "I saw"])
+    assert browser.batch.value.count(PADDING.markup) == 1 and browser.batch.value.count(">pad<") == 2
 
 
 def test_wide_batches_show_the_last_columns():
     browser = browse(["long " * 99 + "end", "short"])
-    first, second = rows(browser.batch.value)
-    assert first[2:4] == ["100", "0"] and len(first) == 4 + COLUMNS and first[-1] == "·end"
-    assert second[2:4] == ["1", "99"] and second[-2:] == [PAD, "short"]
-    assert f"the last {COLUMNS} columns" in browser.batch.value and "column 99" in browser.batch.value
+    first, second = cells(browser.batch.value)
+    assert first[:2] == ["1", "100"] and len(first) == 2 + COLUMNS and first[-1] == "·end"
+    assert second[:2] == ["2", "1"] and second[-2:] == [PAD, "short"]
+    assert f"The last {COLUMNS} columns" in browser.batch.value
+    assert columns(browser.batch.value)[2:] == [str(column) for column in range(100 - COLUMNS, 100)]
+    assert "2 × 100 places, 99 of them padding" in browser.batch.value
 
 
 def test_empty_prompts_have_no_columns():
-    assert rows(browse(["", ""]).batch.value) == [["1", "", "0", "0"], ["2", "", "0", "0"]]
+    browser = browse(["", ""])
+    assert cells(browser.batch.value) == [["1", "0"], ["2", "0"]]
+    assert "2 × 0 places, 0 of them padding" in browser.batch.value
 
 
 # Samples
@@ -158,13 +161,16 @@ def test_empty_prompts_have_no_columns():
 def test_sample_with_rewards_beside():
     browser = browse()
     browser.sample.click()
-    lines = rows(browser.samples.value)
-    assert [line[1] for line in lines] == PROMPTS[:8]
-    assert {line[2] for line in lines} == {" good at 1.0/0/1.0"}
+    lines = cells(browser.samples.value)
     samples = [prompt + " good at 1.0/0/1.0" for prompt in PROMPTS[:8]]
-    assert [line[3] for line in lines] == [f"{reward:.2f}" for reward in reward_fn(samples)]
-    longest = max(map(len, samples))
-    assert [line[4] for line in lines] == ["highest" * (len(sample) == longest) for sample in samples]
+    assert [line[0] for line in lines] == [str(place) for place in range(1, 9)]
+    assert [" ".join(line[1].split()) for line in lines] == samples
+    assert [line[2] for line in lines] == [f"{reward:.2f}" for reward in reward_fn(samples)]
+    shortest, longest = min(map(len, samples)), max(map(len, samples))
+    assert bar_widths(browser.samples.value) == [
+        f"{100 * (len(sample) - shortest) / (longest - shortest):.0f}" for sample in samples
+    ]
+    assert {"0", "50", "100"} == set(bar_widths(browser.samples.value))
     assert "temperature 1, top-k off, top-p 1" in browser.samples.value and not browser.message.value
 
 
@@ -179,7 +185,7 @@ def test_sliders_reach_the_model_and_the_caption_keeps_them():
     assert browser.samples.value == before
     browser.sample.click()
     very = [prompt for prompt in PROMPTS if "very" in prompt]
-    assert [line[1] for line in rows(browser.samples.value)] == very[8:]
+    assert [line[1].split("  ")[0] for line in cells(browser.samples.value)] == very[8:]
     assert "temperature 2," in browser.samples.value
 
 
@@ -208,7 +214,22 @@ def test_button_is_off_and_says_so_while_sampling():
 def test_a_reward_per_token_counts_as_its_sum():
     browser = browse(["x"], reward_fn=lambda samples: [[0.5, 0.25] for _ in samples])
     browser.sample.click()
-    assert rows(browser.samples.value)[0][3] == "0.75"
+    assert cells(browser.samples.value)[0][2] == "0.75"
+
+
+@pytest.mark.parametrize(
+    "rewards, widths",
+    [
+        ([1.0, 1.0], ["0", "0"]),
+        ([-1.7e308, 1.7e308], ["0", "100"]),
+        ([[1.7e308, 1.7e308], [0.5]], ["100", "0"]),
+        ([[-1.7e308, -1.7e308], [0.5]], ["0", "100"]),
+    ],
+)
+def test_bars_of_rewards_of_every_size(rewards, widths):
+    browser = browse(["x", "y"], reward_fn=lambda samples: rewards)
+    browser.sample.click()
+    assert bar_widths(browser.samples.value) == widths and not browser.message.value
 
 
 # Errors
@@ -272,9 +293,9 @@ def test_hostile_texts_stay_texts(hostile):
         [hostile, "a"], continue_prompts=lambda prompts, *_: [hostile for _ in prompts], reward_fn=reward_fn
     )
     browser.sample.click()
-    assert len(rows(browser.batch.value)) == len(rows(browser.samples.value)) == 2
+    assert len(cells(browser.batch.value)) == len(cells(browser.samples.value)) == 2
     no_markup_from_texts(browser)
-    assert not re.search(r"<(img|script|svg)", browser.static().markup)
+    assert not active(behind_style(browser.static().markup))
     browser.filter.value = hostile + "?"
     assert "No prompt contains" in browser.batch.value
     no_markup_from_texts(browser)
@@ -295,8 +316,9 @@ def test_hostile_errors_and_tokens_stay_texts(hostile):
 def test_static_holds_the_page_and_samples():
     browser = browse()
     static = browser.static()
-    assert isinstance(static, Static) and static.markup.count("<table>") == 2
-    assert PAD in static.markup and " good at 1.0/0/1.0" in static.markup and "highest" in static.markup
+    assert isinstance(static, Static) and static.markup.count("<table ") == 2
+    assert PADDING.markup in static.markup and " good at 1.0/0/1.0" in static.markup
+    assert bar_widths(static.markup) == bar_widths(browser.samples.value) != []
     browser.continue_prompts = broken
     assert browser.static().markup == static.markup  # what was sampled is not sampled again
 
