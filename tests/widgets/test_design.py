@@ -228,9 +228,10 @@ def test_a_strip_without_pieces():
     assert strip_pieces(design.strip([], ("n",), "Caption")) == [("&nbsp;", "n")]
 
 
-def test_a_piece_that_lacks_a_number_is_an_error():
+@pytest.mark.parametrize("piece", [("a", 1.0), ("a", 1.0, 2.0, 3.0)])
+def test_a_piece_has_a_number_for_each_name(piece):
     with pytest.raises((ValueError, IndexError)):
-        design.strip([("a", 1.0)], ("KL", "advantage"), "")
+        design.strip([piece], ("KL", "advantage"), "")
 
 
 @pytest.mark.parametrize("value", ODD)
