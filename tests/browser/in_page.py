@@ -7,6 +7,7 @@ class LabPage:
     """A notebook in JupyterLab."""
 
     path = "/lab/tree/notebooks/{name}?token={token}&reset"
+    scrolls = ".jp-WindowedPanel-outer"
 
     def __init__(self, page):
         self.page = page
@@ -28,6 +29,7 @@ class ClassicPage:
     """A notebook in classic Notebook 6.5."""
 
     path = "/notebooks/notebooks/{name}?token={token}"
+    scrolls = "#site"
 
     def __init__(self, page):
         self.page = page
