@@ -69,6 +69,7 @@ def test_nothing_is_cut_off_overlaps_or_is_too_pale(gallery, server):
         page.set_viewport_size({"width": 1400, "height": 900})
         use_theme(page, "JupyterLab Light")
     assert not faults, "\n".join(faults)
+    assert not page.get_by_text("Jupyter news").count(), "make lab sets that nobody is asked"
 
 
 def test_what_a_screen_reader_is_told(gallery, server):
