@@ -21,8 +21,15 @@ class LabPage:
         self.page.wait_for_selector(selector, timeout=1000 * seconds)
 
     def run_all(self) -> None:
-        self.page.get_by_role("menuitem", name="Run", exact=True).click()
-        self.page.locator('li[data-command="runmenu:run-all"]').click()
+        """Run all cells; again where nothing came of it: a kernel that is still connecting takes no cells, and JupyterLab does not say so."""
+        for _ in range(5):
+            self.page.get_by_role("menuitem", name="Run", exact=True).click()
+            self.page.locator('li[data-command="runmenu:run-all"]').click()
+            for _ in range(40):
+                self.page.wait_for_timeout(500)
+                if self.page.locator(".jp-InputPrompt", has_text=re.compile(r"\[(\*|\d+)\]")).count():
+                    return
+        raise AssertionError("no cell has run")
 
 
 class ClassicPage:
