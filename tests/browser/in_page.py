@@ -27,7 +27,9 @@ class LabPage:
             self.page.locator('li[data-command="runmenu:run-all"]').click()
             for _ in range(40):
                 self.page.wait_for_timeout(500)
-                if self.page.locator(".jp-InputPrompt", has_text=re.compile(r"\[(\*|\d+)\]")).count():
+                if self.page.locator(
+                    ".jp-InputPrompt, .jp-OutputPrompt", has_text=re.compile(r"\[(\*|\d+)\]")
+                ).count():
                     return
         raise AssertionError("no cell has run")
 

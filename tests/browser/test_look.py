@@ -82,3 +82,21 @@ def test_what_a_screen_reader_is_told(gallery, server):
             role, _, rest = line.strip().removeprefix("- ").partition(" ")
             if role.rstrip(":") in ("button", "textbox", "spinbutton", "table", "img"):
                 assert rest.startswith('"'), f"{name}: {line}"
+
+
+CONTROLS = """widget => Array.from(widget.querySelectorAll('button, input, textarea, [tabindex="0"], [contenteditable=true]'))
+    .filter(control => !control.disabled && control.checkVisibility())"""
+PLACE = f"widget => ({CONTROLS})(widget).indexOf(document.activeElement)"
+
+
+def test_tab_goes_through_the_controls_in_their_order(gallery):
+    page = gallery.page
+    for name in WIDGETS:
+        widget = widgets_on(page)[name]
+        count = widget.evaluate(f"widget => ({CONTROLS})(widget).length")
+        widget.evaluate(f"widget => ({CONTROLS})(widget)[0].focus()")
+        visited = []
+        for _ in range(count):
+            visited.append(widget.evaluate(PLACE))
+            page.keyboard.press("Tab")
+        assert count > 1 and visited == list(range(count)), name
