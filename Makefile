@@ -108,8 +108,12 @@ $(READY): requirements.txt tests/requirements.txt constraints.txt
 	$(call install,.venv,the course,$$($(VENV) .ci/cpu_torch.py) -c constraints.txt -r requirements.txt -r tests/requirements.txt)
 	@touch $@
 
+# Else JupyterLab's first word to a reader is a question about its news.
+LAB_SETTINGS = .venv/share/jupyter/lab/settings
 .venv/.lab: $(READY) requirements-lab.txt
 	$(call install,.venv,JupyterLab,-c constraints.txt -r requirements-lab.txt)
+	@mkdir -p $(LAB_SETTINGS)
+	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}' > $(LAB_SETTINGS)/overrides.json
 	@touch $@
 
 .venv/.browser: .venv/.lab tests/browser/requirements.txt

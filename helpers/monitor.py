@@ -90,6 +90,7 @@ class Session:
 
     def __init__(self, trainer: Run):
         self.trainer, self.began, self.first = trainer, time.perf_counter(), None
+        self.verdict_shown = False  # in the picture's page, so that words need not say it again
         self.error = sys.exc_info()[1]  # one that the reader is about to handle, and no fault of this run
         self.found = None
         with suppress(OSError):
@@ -146,7 +147,8 @@ class Words:
         session, trainer = self.session, self.trainer
         if session.first is None:  # it failed before it began: the error says it all
             return
-        for line in summary(trainer.history, session.seconds(), session.first):
+        lines = summary(trainer.history, session.seconds(), session.first)
+        for line in lines[:1] if session.verdict_shown else lines:
             say(line)
         if trainer.step < trainer.total_steps:
             say(how_to_go_on(trainer, session.found, session.failed()))
@@ -226,6 +228,7 @@ class Picture:
 
     def end(self) -> None:
         self.draw(f"step {self.trainer.step} of {self.trainer.total_steps}")
+        self.session.verdict_shown = len(self.trainer.history.rounds) > 1
 
 
 def say(line: str) -> None:
@@ -238,10 +241,9 @@ def say(line: str) -> None:
 
 def page(heading: str, trainer: Run) -> str:
     """HTML of where the run is, its health so far, and its latest held-out samples, folded once the run is over."""
-    health = [
-        ("ok" if sign.fine else "look", escape(str(sign).split(": ", 1)[1]))
-        for sign in signs(trainer.history)
-    ]
+    # until there are two rounds there is nothing to judge, which is no sign of anything
+    found = signs(trainer.history) if len(trainer.history.rounds) > 1 else []
+    health = [("ok" if sign.fine else "look", escape(sign.said)) for sign in found]
     samples = [{"reward": row["reward"], "sample": continued(row)} for row in trainer.eval_samples[:4]]
     evaluated = trainer.history.evals[-1]["step"] if trainer.history.evals else 0
     caption = f"Samples for held-out prompts, at step {evaluated}"

@@ -38,13 +38,14 @@ class Sign(NamedTuple):
     change: str = ""
     where: str = ""
 
-    def __str__(self) -> str:
+    @property
+    def said(self) -> str:
+        """The sign in words, without the one that says whether it is well."""
         where = f" (notebook {self.where[:2]}, {self.where[3:]})" if self.where else ""
-        return (
-            ("ok:   " if self.fine else "look: ")
-            + self.text
-            + (f". {self.change}{where}" if self.change else "")
-        )
+        return self.text + (f". {self.change}{where}" if self.change else "")
+
+    def __str__(self) -> str:
+        return ("ok:   " if self.fine else "look: ") + self.said
 
 
 def summary(history: History, seconds: float, before: int = 0) -> list[str]:

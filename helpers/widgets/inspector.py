@@ -105,16 +105,10 @@ class RewardInspector:
         hint = widgets.HTML(
             '<span class="rlhf-quiet">Scored when you leave the field: press Tab, or click elsewhere.</span>'
         )
-        asking = [
-            in_a_row(self.pick, self.number),
-            self.text,
-            hint,
-            in_a_row(self.explain, self.words),
-            self.tasks,
-        ]
-        answers = [self.scores, self.moved]
+        asking = widgets.VBox([in_a_row(self.pick, self.number), self.text, hint, self.tasks])
+        explaining = in_a_row(self.explain, self.words)
         history = in_a_row(self.lines, *folding("Texts tried", self.tried))
-        self.view = framed(columns(widgets.VBox(asking), widgets.VBox(answers)), history)
+        self.view = framed(columns(asking, self.scores), explaining, self.moved, history)
 
     def _on_pick(self, change=None) -> None:
         group = self.groups[self.pick.value][1]
@@ -240,7 +234,7 @@ class RewardInspector:
         self.show_words()
         asked = paragraph(f"Text: {escape(self.text.value)}") + self.tasks.value
         tried = self.lines.value + folded("Texts tried", self.tried.value)
-        return static(beside(asked, self.scores.value + self.moved.value) + tried)
+        return static(beside(asked, self.scores.value) + self.moved.value + tried)
 
 
 def read_once(judge: Callable[[list[str]], list]) -> Callable[[list[str]], list]:

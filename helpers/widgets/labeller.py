@@ -66,7 +66,7 @@ class PreferenceLabeller:
             widgets.Button(description=name) for name in NAMES
         ]
         # core widgets know no keys but those typed into a field
-        self.keys = widgets.Text(description="Keys", placeholder="click here, then 1 to 5")
+        self.keys = widgets.Text(description="Keys", placeholder="type 1 to 5")
         self.progress, self.shown, self.message, self.people = (widgets.HTML() for _ in range(4))
         self.pace, self.last = widgets.Label(), widgets.Label()
         self.rater.observe(lambda change: self.show(), "value")

@@ -8,11 +8,11 @@ import ipywidgets as widgets
 from helpers.errors import CourseError
 from helpers.rewards import RewardFn, score
 from helpers.widgets.controls import back_and_on, place_field, rest_at_ends
-from helpers.widgets.design import bar, columns, continued, framed, in_a_row, named, static, table
+from helpers.widgets.design import framed, in_a_row, static, table
 from helpers.widgets.html import Static, escape, number, paragraph
 
 PAGE = 8  # prompts on a page: one batch
-COLUMNS = 40  # of a wider batch the last ones are shown, from which the model continues
+COLUMNS = 16  # of a wider batch the last ones are shown, from which the model continues
 SHORT = 200  # characters of a filter that are repeated
 PADDING = Static('<span class="rlhf-pad">pad</span>')
 
@@ -54,22 +54,21 @@ class PromptBrowser:
         self.top_k = widgets.BoundedIntText(description="Top-k (0 = off)", value=0, min=0, max=100)
         self.top_p = number_field(description="Top-p (1 = off)", value=1.0, min=0.05, max=1.0, step=0.05)
         self.sample = widgets.Button(description="Sample")
-        self.batch, self.message, self.samples = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.message, self.batch = widgets.HTML(), widgets.HTML()
 
         self.filter.observe(self._on_filter, "value")
         self.page.observe(lambda _: self._show_page(), "value")
         self.sample.on_click(self._on_sample)
         paging = in_a_row(self.filter, self.previous, self.page, self.next, self.count)
         sampling = in_a_row(self.temperature, self.top_k, self.top_p, self.sample)
-        answers = widgets.VBox([sampling, self.message, self.samples])
-        self.view = framed(named("rlhf-wide", columns(widgets.VBox([paging, self.batch]), answers)))
+        self.view = framed(paging, sampling, self.message, self.batch)
         self._show_page()
 
     def static(self) -> Static:
-        """The page and its samples as tables; where nothing was sampled yet, the page is sampled first."""
-        if not self.samples.value:
+        """The page and its samples as a table; where nothing was sampled yet, the page is sampled first."""
+        if not self.sampled:
             self._on_sample()
-        return static(self.batch.value + self.message.value + self.samples.value)
+        return static(self.message.value + self.batch.value)
 
     def _on_filter(self, _=None):
         part = self.filter.value.casefold()
@@ -87,19 +86,16 @@ class PromptBrowser:
         """Pages that the prompts which pass the filter fill, at least one."""
         return max(1, -(-len(self.found) // PAGE))
 
-    def _places(self) -> list[int]:
-        first = (self.page.value - 1) * PAGE
-        return self.found[first : first + PAGE]
-
     def _show_page(self):
+        first = (self.page.value - 1) * PAGE
+        self.places = self.found[first : first + PAGE]
         self.page.max = self.pages
         rest_at_ends((self.previous, self.next), self.page.value, 1, self.pages)
         self.sample.disabled = not self.found
         self.count.value = f"Page {self.page.value:,} of {self.pages:,}. {len(self.found):,} of {len(self.prompts):,} prompts pass the filter."
-        try:
-            self.batch.value = self._batch_table() if self.found else paragraph(self._nothing())
-        except CourseError as error:
-            self.batch.value = paragraph(f"The tokens cannot be shown: {escape(str(error))}")
+        self.sampled, self.message.value = [], ""
+        self.tokens = self._tokens() if self.found else []
+        self.batch.value = self._table() if self.found else paragraph(self._nothing())
 
     def _nothing(self) -> str:
         """Why there is no page, as HTML."""
@@ -107,24 +103,45 @@ class PromptBrowser:
             return "There are no prompts: the list is empty."
         return f"No prompt contains “{escape(self.filter.value, SHORT)}”. Shorten the filter, or clear it."
 
-    def _batch_table(self) -> str:
-        places = self._places()
-        prompts = [self.prompts[place] for place in places]
-        tokens = checked_tokens(ask("tokenize", self.tokenize, prompts), len(prompts))
-        width = max(map(len, tokens))
-        padding = sum(width - len(row) for row in tokens)
+    def _tokens(self) -> list[list[str]]:
+        """The tokens of the page's prompts; where there are none to be had, no list, and a sentence that says why."""
+        prompts = [self.prompts[place] for place in self.places]
+        try:
+            return checked_tokens(ask("tokenize", self.tokenize, prompts), len(prompts))
+        except CourseError as error:
+            self.message.value = paragraph(f"The tokens cannot be shown: {escape(str(error))}")
+            return []
+
+    def _table(self) -> str:
+        """The page, a line for each prompt, with its continuation and reward once they are sampled."""
+        rows = [{"no.": place + 1} for place in self.places]
+        if self.tokens:
+            caption, prompts = self._batch()
+        else:
+            caption = "The prompts of this page. Their tokens cannot be shown."
+            prompts = [{"prompt": self.prompts[place]} for place in self.places]
+        for row, prompt in zip(rows, prompts, strict=True):
+            row |= prompt
+        best = max((reward for _, reward in self.sampled), default=0.0)
+        for row, (output, reward) in zip(rows, self.sampled):
+            row |= {"continuation": output, "reward": reward, "": "highest" * (reward == best)}
+        return table(rows, caption, "rlhf-tokens")
+
+    def _batch(self) -> tuple[str, list[dict]]:
+        """The page's tokens as one batch: its size in words, and for each prompt {column: token or padding}."""
+        width = max(map(len, self.tokens))
+        padding = sum(width - len(texts) for texts in self.tokens)
         shown = range(max(0, width - COLUMNS), width)
         caption = (
-            f"As one batch: {len(prompts)} × {width} places, {padding} of them padding. A dot is a space."
+            f"As one batch: {len(self.tokens)} × {width} places, {padding} of them padding. A dot is a space."
         )
         if shown.start:
             caption += f" The last {COLUMNS} columns."
-        rows = []
-        for place, texts in zip(places, tokens, strict=True):
+        lines = []
+        for texts in self.tokens:
             padded = [PADDING] * (width - len(texts)) + [visible_token(text) for text in texts]
-            cells = {str(column): padded[column] for column in shown}
-            rows.append({"no.": place + 1, "tokens": len(texts), **cells})
-        return table(rows, caption, "rlhf-tokens")
+            lines.append({str(column): padded[column] for column in shown})
+        return caption, lines
 
     def _on_sample(self, _=None):
         if not self.found:
@@ -133,16 +150,16 @@ class PromptBrowser:
         self.sample.disabled, self.sample.description = True, "Sampling…"
         self.message.value = paragraph("Sampling this page…")
         try:
-            self.samples.value = self._samples_table()
-            self.message.value = ""
+            self.message.value = paragraph(self._sample())
+            self.batch.value = self._table()
         except CourseError as error:
             self.message.value = paragraph(f"No new samples: {escape(str(error))}")
         finally:
             self.sample.disabled, self.sample.description = False, "Sample"
 
-    def _samples_table(self) -> str:
-        places = self._places()
-        prompts = [self.prompts[place] for place in places]
+    def _sample(self) -> str:
+        """Sample the page, and say how."""
+        prompts = [self.prompts[place] for place in self.places]
         # a field's steps add up to numbers such as 0.7000000000000001
         temperature, top_p = round(self.temperature.value, 2), round(self.top_p.value, 2)
         top_k = self.top_k.value
@@ -153,21 +170,11 @@ class PromptBrowser:
         rewards = [
             sum(reward) if isinstance(reward, list) else reward for reward in rewards
         ]  # per token: their sum
-        caption = (
+        self.sampled = list(zip(outputs, rewards, strict=True))
+        return (
             f"Sampled at temperature {temperature:g}, top-k {top_k or 'off'}, top-p {top_p:g}. "
             f"Mean reward {number(sum(rewards) / len(rewards))}."
         )
-        low, high = min(rewards), max(rewards)
-        rows = [
-            {
-                "no.": place + 1,
-                "prompt and continuation": continued({"prompt": prompt, "output": output}),
-                "reward": reward,
-                "": Static(bar(reward, low, high)),
-            }
-            for place, prompt, output, reward in zip(places, prompts, outputs, rewards, strict=True)
-        ]
-        return table(rows, caption)
 
 
 def checked_prompts(prompts: Iterable[str]) -> list[str]:

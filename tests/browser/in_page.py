@@ -7,6 +7,7 @@ class LabPage:
     """A notebook in JupyterLab."""
 
     path = "/lab/tree/notebooks/{name}?token={token}&reset"
+    scrolls = ".jp-WindowedPanel-outer"
 
     def __init__(self, page):
         self.page = page
@@ -20,14 +21,24 @@ class LabPage:
         self.page.wait_for_selector(selector, timeout=1000 * seconds)
 
     def run_all(self) -> None:
-        self.page.get_by_role("menuitem", name="Run", exact=True).click()
-        self.page.locator('li[data-command="runmenu:run-all"]').click()
+        """Run all cells; again where nothing came of it: a kernel that is still connecting takes no cells, and JupyterLab does not say so."""
+        for _ in range(5):
+            self.page.get_by_role("menuitem", name="Run", exact=True).click()
+            self.page.locator('li[data-command="runmenu:run-all"]').click()
+            for _ in range(40):
+                self.page.wait_for_timeout(500)
+                if self.page.locator(
+                    ".jp-InputPrompt, .jp-OutputPrompt", has_text=re.compile(r"\[(\*|\d+)\]")
+                ).count():
+                    return
+        raise AssertionError("no cell has run")
 
 
 class ClassicPage:
     """A notebook in classic Notebook 6.5."""
 
     path = "/notebooks/notebooks/{name}?token={token}"
+    scrolls = "#site"
 
     def __init__(self, page):
         self.page = page

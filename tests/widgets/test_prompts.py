@@ -5,7 +5,7 @@ import time
 
 import ipywidgets as widgets
 import pytest
-from read_markup import active, all_html, bar_widths, behind_style, cells, columns, tree
+from read_markup import active, all_html, behind_style, cells, columns, tree
 
 from helpers.errors import CourseError
 from helpers.rewards import score
@@ -36,10 +36,18 @@ PAD = "pad"  # what PADDING shows
 
 def shown(browser):
     """The prompts of the batch, out of their tokens."""
+    table = browser.batch.value
+    tokens = [place for place, name in enumerate(columns(table)) if name.isdigit()]
     return [
-        "".join(token for token in line[2:] if token != PAD).replace("·", " ")
-        for line in cells(browser.batch.value)
+        "".join(line[place] for place in tokens if line[place] != PAD).replace("·", " ")
+        for line in cells(table)
     ]
+
+
+def samples(browser):
+    """What stands beside the tokens once they are sampled: continuation, reward, and whether it is the highest."""
+    assert columns(browser.batch.value)[-3:] == ["continuation", "reward", ""]
+    return [line[-3:] for line in cells(browser.batch.value)]
 
 
 def no_markup_from_texts(browser):
@@ -103,7 +111,7 @@ def test_filter_that_matches_nothing_says_so():
     assert "No prompt contains “<bdi" in browser.batch.value and "opera" in browser.batch.value
     assert browser.sample.disabled and browser.next.disabled and browser.previous.disabled
     browser.sample.click()
-    assert "Nothing to sample" in browser.message.value and not browser.samples.value
+    assert "Nothing to sample" in browser.message.value and "continuation" not in browser.batch.value
     browser.filter.value = ""
     assert shown(browser) == PROMPTS[:8] and not browser.sample.disabled
 
@@ -125,10 +133,10 @@ def test_prompts_that_are_no_texts(prompts, says):
 
 def test_padding_stands_on_the_left():
     browser = browse(["I saw it", "Well"])
-    assert columns(browser.batch.value) == ["no.", "tokens", "0", "1", "2"]
+    assert columns(browser.batch.value) == ["no.", "0", "1", "2"]
     assert cells(browser.batch.value) == [
-        ["1", "3", "I", "·saw", "·it"],
-        ["2", "1", PAD, PAD, "Well"],
+        ["1", "I", "·saw", "·it"],
+        ["2", PAD, PAD, "Well"],
     ]
     assert browser.batch.value.count(PADDING.markup) == 2
     assert "2 × 3 places, 2 of them padding" in browser.batch.value
@@ -142,16 +150,16 @@ def test_a_token_that_is_called_like_padding_is_marked_as_none():
 def test_wide_batches_show_the_last_columns():
     browser = browse(["long " * 99 + "end", "short"])
     first, second = cells(browser.batch.value)
-    assert first[:2] == ["1", "100"] and len(first) == 2 + COLUMNS and first[-1] == "·end"
-    assert second[:2] == ["2", "1"] and second[-2:] == [PAD, "short"]
+    assert first[0] == "1" and len(first) == 1 + COLUMNS and first[-1] == "·end"
+    assert second[0] == "2" and second[-2:] == [PAD, "short"]
     assert f"The last {COLUMNS} columns" in browser.batch.value
-    assert columns(browser.batch.value)[2:] == [str(column) for column in range(100 - COLUMNS, 100)]
+    assert columns(browser.batch.value)[1:] == [str(column) for column in range(100 - COLUMNS, 100)]
     assert "2 × 100 places, 99 of them padding" in browser.batch.value
 
 
 def test_empty_prompts_have_no_columns():
     browser = browse(["", ""])
-    assert cells(browser.batch.value) == [["1", "0"], ["2", "0"]]
+    assert cells(browser.batch.value) == [["1"], ["2"]]
     assert "2 × 0 places, 0 of them padding" in browser.batch.value
 
 
@@ -161,32 +169,45 @@ def test_empty_prompts_have_no_columns():
 def test_sample_with_rewards_beside():
     browser = browse()
     browser.sample.click()
-    lines = cells(browser.samples.value)
-    samples = [prompt + " good at 1.0/0/1.0" for prompt in PROMPTS[:8]]
-    assert [line[0] for line in lines] == [str(place) for place in range(1, 9)]
-    assert [" ".join(line[1].split()) for line in lines] == samples
-    assert [line[2] for line in lines] == [f"{reward:.2f}" for reward in reward_fn(samples)]
-    shortest, longest = min(map(len, samples)), max(map(len, samples))
-    assert bar_widths(browser.samples.value) == [
-        f"{100 * (len(sample) - shortest) / (longest - shortest):.0f}" for sample in samples
+    assert shown(browser) == PROMPTS[:8]
+    texts = [prompt + " good at 1.0/0/1.0" for prompt in PROMPTS[:8]]
+    longest = max(map(len, texts))
+    assert samples(browser) == [
+        [" good at 1.0/0/1.0", f"{reward:.2f}", "highest" * (len(text) == longest)]
+        for text, reward in zip(texts, reward_fn(texts))
     ]
-    assert {"0", "50", "100"} == set(bar_widths(browser.samples.value))
-    assert "temperature 1, top-k off, top-p 1" in browser.samples.value and not browser.message.value
+    assert "temperature 1, top-k off, top-p 1" in browser.message.value
+    assert f"Mean reward {sum(reward_fn(texts)) / 8:.2f}." in browser.message.value
 
 
 def test_sliders_reach_the_model_and_the_caption_keeps_them():
     browser = browse()
     browser.temperature.value, browser.top_k.value, browser.top_p.value = 0.1 + 0.2, 5, 0.85
     browser.sample.click()
-    assert " good at 0.3/5/0.85" in browser.samples.value
-    assert "temperature 0.3, top-k 5, top-p 0.85" in browser.samples.value
-    before = browser.samples.value
-    browser.temperature.value, browser.filter.value, browser.page.value = 2.0, "very", 2
-    assert browser.samples.value == before
+    assert {line[0] for line in samples(browser)} == {" good at 0.3/5/0.85"}
+    assert "temperature 0.3, top-k 5, top-p 0.85" in browser.message.value
+    before = browser.batch.value, browser.message.value
+    browser.temperature.value = 2.0
+    assert (browser.batch.value, browser.message.value) == before
     browser.sample.click()
+    assert {line[0] for line in samples(browser)} == {" good at 2.0/5/0.85"}
+    assert "temperature 2," in browser.message.value
+
+
+def test_samples_go_with_their_page():
+    browser = browse()
+    for leave in (
+        lambda: setattr(browser.page, "value", 2),
+        lambda: setattr(browser.filter, "value", "very"),
+    ):
+        browser.sample.click()
+        assert "good at" in browser.batch.value and browser.message.value
+        leave()
+        assert "good at" not in browser.batch.value and not browser.message.value and not browser.sampled
     very = [prompt for prompt in PROMPTS if "very" in prompt]
-    assert [line[1].split("  ")[0] for line in cells(browser.samples.value)] == very[8:]
-    assert "temperature 2," in browser.samples.value
+    browser.page.value = 2
+    browser.sample.click()
+    assert shown(browser) == very[8:] and len(samples(browser)) == len(very) - 8
 
 
 def test_slider_ranges():
@@ -214,22 +235,23 @@ def test_button_is_off_and_says_so_while_sampling():
 def test_a_reward_per_token_counts_as_its_sum():
     browser = browse(["x"], reward_fn=lambda samples: [[0.5, 0.25] for _ in samples])
     browser.sample.click()
-    assert cells(browser.samples.value)[0][2] == "0.75"
+    assert samples(browser) == [[" good at 1.0/0/1.0", "0.75", "highest"]]
 
 
 @pytest.mark.parametrize(
-    "rewards, widths",
+    "rewards, highest",
     [
-        ([1.0, 1.0], ["0", "0"]),
-        ([-1.7e308, 1.7e308], ["0", "100"]),
-        ([[1.7e308, 1.7e308], [0.5]], ["100", "0"]),
-        ([[-1.7e308, -1.7e308], [0.5]], ["0", "100"]),
+        ([1.0, 1.0], ["highest", "highest"]),
+        ([-1.0, -2.0], ["highest", ""]),
+        ([-1.7e308, 1.7e308], ["", "highest"]),
+        ([[1.7e308, 1.7e308], [0.5]], ["highest", ""]),
+        ([[-1.7e308, -1.7e308], [0.5]], ["", "highest"]),
     ],
 )
-def test_bars_of_rewards_of_every_size(rewards, widths):
+def test_the_highest_of_rewards_of_every_size(rewards, highest):
     browser = browse(["x", "y"], reward_fn=lambda samples: rewards)
     browser.sample.click()
-    assert bar_widths(browser.samples.value) == widths and not browser.message.value
+    assert [line[2] for line in samples(browser)] == highest
 
 
 # Errors
@@ -255,16 +277,16 @@ def broken(*arguments):
 def test_errors_while_sampling_are_sentences(wrong, says):
     browser = browse()
     browser.sample.click()
-    before = browser.samples.value
+    before = browser.batch.value
     browser.continue_prompts = wrong.get("continue_prompts", continue_prompts)
     browser.reward_fn = wrong.get("reward_fn", reward_fn)
     browser.sample.click()
-    assert says in browser.message.value and browser.samples.value == before
+    assert says in browser.message.value and browser.batch.value == before
     assert not browser.sample.disabled and browser.sample.description == "Sample"
     no_markup_from_texts(browser)
     browser.continue_prompts, browser.reward_fn = continue_prompts, reward_fn
     browser.sample.click()
-    assert not browser.message.value
+    assert browser.message.value.startswith("<p>Sampled at")
 
 
 @pytest.mark.parametrize(
@@ -278,11 +300,16 @@ def test_errors_while_sampling_are_sentences(wrong, says):
 )
 def test_errors_of_tokenize_are_sentences(wrong, says):
     browser = browse(tokenize=wrong)
-    assert says in browser.batch.value
+    assert says in browser.message.value
+    assert "Their tokens cannot be shown." in browser.batch.value and "batch" not in browser.batch.value
+    assert columns(browser.batch.value) == ["no.", "prompt"]
+    assert [line[1] for line in cells(browser.batch.value)] == PROMPTS[:8]
     no_markup_from_texts(browser)
+    browser.sample.click()
+    assert [line[1] for line in cells(browser.batch.value)] == PROMPTS[:8] and len(samples(browser)) == 8
     browser.tokenize = tokenize
     browser.page.value = 2
-    assert shown(browser) == PROMPTS[8:16]
+    assert shown(browser) == PROMPTS[8:16] and not browser.message.value
 
 
 # What a reader sees
@@ -293,7 +320,7 @@ def test_hostile_texts_stay_texts(hostile):
         [hostile, "a"], continue_prompts=lambda prompts, *_: [hostile for _ in prompts], reward_fn=reward_fn
     )
     browser.sample.click()
-    assert len(cells(browser.batch.value)) == len(cells(browser.samples.value)) == 2
+    assert len(samples(browser)) == 2
     no_markup_from_texts(browser)
     assert not active(behind_style(browser.static().markup))
     browser.filter.value = hostile + "?"
@@ -316,9 +343,10 @@ def test_hostile_errors_and_tokens_stay_texts(hostile):
 def test_static_holds_the_page_and_samples():
     browser = browse()
     static = browser.static()
-    assert isinstance(static, Static) and static.markup.count("<table ") == 2
+    assert isinstance(static, Static) and static.markup.count("<table ") == 1
     assert PADDING.markup in static.markup and " good at 1.0/0/1.0" in static.markup
-    assert bar_widths(static.markup) == bar_widths(browser.samples.value) != []
+    assert browser.batch.value in static.markup and browser.message.value in static.markup
+    assert "highest" in static.markup
     browser.continue_prompts = broken
     assert browser.static().markup == static.markup  # what was sampled is not sampled again
 
