@@ -5,6 +5,7 @@ import torch
 
 from helpers.errors import CourseError
 from helpers.ppo.config import default_grpo_config, default_ppo_config
+from helpers.ppo.parallel import processes
 from helpers.ppo.train import train
 from helpers.project.preflight import in_words, preflight, seconds
 from helpers.tiny import TINY
@@ -120,7 +121,7 @@ def test_bad_input_is_what_train_refuses(tmp_path):
         preflight(lambda samples, **k: [0.5], PROMPTS, HELD_OUT, config_of(tmp_path / "run"))
 
 
-def test_time_is_that_of_the_rounds_and_of_the_evaluations(tmp_path):
+def test_time_is_that_of_the_rounds_and_of_the_evaluations(tmp_path, monkeypatch):
     config = config_of(tmp_path / "run", train_settings=dict(total_steps=24))
     one_round = config_of(tmp_path / "one", train_settings=dict(total_steps=4, epochs=1), num_rollouts=64)
     trial = train(reward_fn=letters, prompts=PROMPTS, eval_prompts=HELD_OUT, config=one_round)
@@ -131,6 +132,8 @@ def test_time_is_that_of_the_rounds_and_of_the_evaluations(tmp_path):
     trial.evaluation_seconds = 3.0
     # 24 steps are three rounds of 128 samples; evaluations after 0, 4, ..., 24 steps, each of twice as many prompts
     assert seconds(trial, config, 2 * len(HELD_OUT)) == 3 * 128 * 1.0 + 7 * 6.0
+    monkeypatch.setattr(processes, "count", lambda: 2)  # each of which makes 128 samples a round
+    assert seconds(trial, config, 2 * len(HELD_OUT)) == 3 * 256 * 1.0 + 7 * 6.0
 
 
 @pytest.mark.parametrize(

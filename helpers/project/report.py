@@ -26,6 +26,7 @@ from helpers.errors import CourseError
 from helpers.figures import describe
 from helpers.monitor import draw_history
 from helpers.ppo.config import TRLConfig, as_config
+from helpers.ppo.parallel import processes
 from helpers.ppo.run import Run
 from helpers.verdict import verdict
 from helpers.widgets.design import strip
@@ -399,7 +400,8 @@ def how(trainer: Run, reward: str, prompts: str, repeat: str) -> str:
 
 
 def facts(trainer: Run, reward: str, prompts: str) -> dict[str, str]:
-    """What the run's numbers depend on beside its settings: model, reward, prompts, seed, engine, device and versions."""
+    """What the run's numbers depend on beside its settings: model, reward, prompts, seed, engine, devices and versions."""
+    count = processes.count()
     return {
         "base model": base_name(trainer),
         "reward": reward,
@@ -407,7 +409,7 @@ def facts(trainer: Run, reward: str, prompts: str) -> dict[str, str]:
         "steps": f"{trainer.step} of {trainer.total_steps}",
         "seed": str(trainer.config.train.seed),
         "engine": with_version(trainer.engine),
-        "device": f"{trainer.device} ({platform.machine()})",
+        "device": f"{trainer.device} ({platform.machine()})" + (f", {count} processes" if count > 1 else ""),
         "Python": platform.python_version(),
     } | {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
 
