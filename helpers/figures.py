@@ -93,7 +93,8 @@ def describe(figure: Figure) -> str:
 def describe_axes(axes: Axes) -> str:
     """What one pair of axes shows: title, names of the axes, lines, bars, legend and texts."""
     names = [name for name in (axes.get_ylabel(), axes.get_xlabel()) if name]
-    head = ": ".join(part for part in (axes.get_title(), " against ".join(names)) if part)
+    title = "".join(axes.get_title(loc=side) for side in ("left", "center", "right"))
+    head = " ".join(": ".join(part for part in (title, " against ".join(names)) if part).split())
     bars = [container for container in axes.containers if isinstance(container, BarContainer)]
     said = [describe_line(line, name) for line, name in named_lines(axes)]
     said += [describe_bars(axes, container) for container in bars]

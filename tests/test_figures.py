@@ -38,6 +38,14 @@ def test_a_line_is_told_by_its_ends_and_extremes(axes):
     assert figures.describe(axes.figure) == told
 
 
+@pytest.mark.parametrize("side", ["left", "center", "right"])
+def test_a_title_is_told_wherever_it_stands_and_in_one_line(axes, side):
+    axes.plot([0, 1, 2], [1, 2, 4], label="sick")
+    axes.set_title("mean\nreward", loc=side)
+    axes.set_ylabel("beta\nis 0")
+    assert figures.describe(axes.figure) == "mean reward: beta is 0. sick from 1 at 0 to 4 at 2."
+
+
 def test_points_with_error_bars_are_told_once(axes):
     axes.errorbar([0, 1, 2], [1, 2, 3], [0.1, 0.1, 0.1], fmt="o", capsize=3, label="with intervals")
     assert figures.describe(axes.figure) == "with intervals from 1 at 0 to 3 at 2."

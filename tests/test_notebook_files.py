@@ -71,6 +71,7 @@ def test_the_first_cell_shows_the_cover(notebook):
     first = notebook.cells[0]
     assert first.attachments == {stored_outputs.COVER: {"image/png": png}}
     before, shown = first.source.rsplit("\n\n", 1)
+    assert "attachment:" not in before
     assert shown == f"![{alt}](attachment:{stored_outputs.COVER})" and len(alt) > 20
     assert len(base64.b64decode(png)) <= stored_outputs.COVER_BYTES
     assert re.search(r"\n\n# [^\n]+\n\n[^|#!]+\n\n\| \| \|\n\|---\|---\|\n(\|[^\n]+\|\n?){4}", before), before
