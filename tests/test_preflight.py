@@ -62,14 +62,16 @@ def test_says_what_the_prompts_and_rewards_are_like(tmp_path):
 @pytest.mark.parametrize(
     "reward, prompts, held_out, said",
     [
-        (lambda samples, **k: [1.0] * len(samples), PROMPTS, HELD_OUT, "every sample has the same reward, 1"),
+        (lambda samples, **k: [1.0] * len(samples), PROMPTS, HELD_OUT, "all 64 samples of this round have the same reward, 1"),
+        (lambda samples, **k: [float(s.startswith("My aunt")) for s in samples], PROMPTS, HELD_OUT,
+         "all 64 samples of this round have the same reward, 0"),
         (lambda samples, **k: [float("zebra" not in s and not s.endswith("q")) for s in samples[:-1]] + [0.0], PROMPTS, HELD_OUT,
-         "of the samples have the highest reward already, 1"),
+         "of the 64 samples on held-out prompts have the highest reward already, 1"),
         (letters, PROMPTS, [*HELD_OUT, PROMPTS[3]], "1 of the held-out prompts are among those to train on"),
         (letters, PROMPTS[:4], HELD_OUT, "4 different prompts"),
         (lambda samples, **k: [100 * x for x in letters(samples)], PROMPTS, HELD_OUT, "the penalty has no say"),
     ],
-    ids=["constant", "nothing to gain", "leak", "few prompts", "large"],
+    ids=["constant", "seldom", "nothing to gain", "leak", "few prompts", "large"],
 )  # fmt: skip
 def test_says_what_will_go_wrong(tmp_path, reward, prompts, held_out, said):
     result = preflight(reward, prompts, held_out, config_of(tmp_path / "run"))

@@ -127,7 +127,7 @@ def of_rewards(rewards: list[float]) -> list[tuple[str, str]]:
     return [
         (
             f"reward of {len(values)} samples",
-            f"mean {values.mean():.3g}, standard deviation {values.std(ddof=0):.3g}",
+            f"mean {values.mean():.3g}, standard deviation {values.std(ddof=0):.3g}, on held-out prompts",
         ),
         (
             "lowest and highest",
@@ -180,7 +180,10 @@ def nothing_to_gain(rewards: list[float]) -> list[Sign]:
     value, count = Counter(rewards).most_common(1)[0]
     if value < max(rewards) or count == len(rewards) or count < len(rewards) / 2:
         return []
-    what = f"{count / len(rewards):.0%} of the samples have the highest reward already, {value:.3g}: little is left to learn"
+    what = (
+        f"{count / len(rewards):.0%} of the {len(rewards)} samples on held-out prompts have the highest reward already, {value:.3g}: "
+        "little is left to learn"
+    )
     return [
         Sign(
             False, what, "Ask for more, or start from prompts that fail more often", "05 Before any training"
