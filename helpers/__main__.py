@@ -131,6 +131,15 @@ def add_commands_for_learners(command: Callable[..., argparse.ArgumentParser]) -
     ).add_argument
     add("run", metavar="FOLDER|FILE", type=Path, help="the folder of its checkpoints, or its history as JSON")
     add = command(
+        progress,
+        "progress",
+        "Say which exercises are solved, from out/progress.json; of yourself, or of a class.",
+    ).add_argument
+    add("--page", metavar="FILE.html", type=Path, help="write a page to print, too")
+    add("--name", default="", metavar="NAME", help="whose page it is")
+    of = "the table of a class in place of your own: a folder with each student's progress.json, of any name"
+    add("--class", dest="students", metavar="DIR", type=Path, help=of)
+    add = command(
         prefetch,
         "prefetch",
         "Fill a folder for machines without a network: with models and reviews for full scale (RLHF_ASSETS), or with the Python "
@@ -303,6 +312,28 @@ def verdict(args: argparse.Namespace) -> None:
 
     for line in verdict.verdict(verdict.read_history(args.run)):
         print(line)
+
+
+def progress(args: argparse.Namespace) -> None:
+    """Print what is solved, by notebook; or by student."""
+    from helpers import progress
+    from helpers.exercise_cells import of_course
+
+    exercises = of_course()
+    if args.students and args.page:
+        raise CourseError("--page is about your own exercises, --class about a class: give one of the two")
+    if args.students:
+        table, skipped = progress.of_class(files.expand(args.students), exercises)
+        print_table(table)
+        print("".join(f"\n{printable(sentence)}" for sentence in skipped), end="\n" if skipped else "")
+        return
+    names = progress.mine()
+    rows = progress.rows(names, exercises)
+    print_table([tuple(rows[0]), *(tuple(row.values()) for row in rows)])
+    for sentence in progress.notes(names, exercises):
+        print(f"\n{sentence}")
+    if args.page:
+        print(f"\nWritten: {progress.write_page(args.page, args.name)}")
 
 
 def bench(args: argparse.Namespace) -> None:
