@@ -36,14 +36,8 @@ def remember(check: str) -> str:
     """
     try:
         path = where()
-        if path.exists() and check in names_in(path):
-            return ""
-    except CourseError:
-        pass  # told below, under the lock
-    try:
-        path = where()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with files.locked(path, seconds=5):
+        with files.locked(path):
             return add(path, check)
     except CourseError as error:
         return f"This could not be remembered: {error}"
@@ -74,7 +68,7 @@ def names_in(path: Path) -> list[str]:
         with open(path, "rb") as file:
             found = json.loads(file.read(LIMIT + 1).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CourseError(f"{shown(path)} cannot be read ({files.reason(error)}).") from error
+        raise CourseError(f"{shown(path)} cannot be read: {files.reason(error)}.") from error
     names = found.get("solved") if isinstance(found, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise CourseError(f'{shown(path)} is no file of progress: it has no list of names under "solved".')
@@ -88,8 +82,17 @@ def shown(path: Path) -> str:
 
 
 def mine() -> list[str]:
-    """The names in the reader's own file; none where there is no file yet. Errors as in `names_in`."""
-    return names_in(where()) if where().exists() else []
+    """The names in the reader's own file; none where there is no file yet.
+
+    Raises:
+        CourseError: the file cannot be read, or is no file of progress.
+    """
+    try:
+        return names_in(where()) if where().exists() else []
+    except CourseError as error:
+        raise CourseError(
+            f"{error} The next exercise that you solve renames it and begins a new file; nothing is lost before."
+        ) from error
 
 
 def with_check(exercises: Iterable["Exercise"]) -> dict[str, list["Exercise"]]:
