@@ -171,6 +171,12 @@ def add_commands_for_maintainers(command: Callable[..., argparse.ArgumentParser]
     storing = command(store, "notebooks", "Run the notebooks at tiny scale and store their outputs in them.")
     which = "such as 03_pipeline.ipynb; all where none is given"
     storing.add_argument("names", nargs="*", metavar="NAME", help=which)
+    add = command(
+        editions,
+        "editions",
+        "Write the notebooks for a class: FOLDER/student without solutions, FOLDER/instructor with the solutions run.",
+    ).add_argument
+    add("folder", metavar="FOLDER", type=Path, help="new, empty, or made by this command before")
     publishing = command(
         publish, "publish", "Write where the course lives into every notebook and README.md."
     )
@@ -376,6 +382,16 @@ def store(args: argparse.Namespace) -> None:
 
     for path in stored_outputs.store_outputs(args.names):
         print(f"stored outputs in {path.relative_to(course.ROOT)}")
+
+
+def editions(args: argparse.Namespace) -> None:
+    """Write the student's and the instructor's edition."""
+    from helpers.maintain import editions
+
+    folder = editions.make(args.folder)
+    print(
+        f"Written: {folder / 'student'}, without solutions, and {folder / 'instructor'}, with the solutions run."
+    )
 
 
 def publish(args: argparse.Namespace) -> None:
