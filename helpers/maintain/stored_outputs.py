@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -63,10 +64,7 @@ def store(path: Path) -> None:
     """Run one notebook and write its outputs into it; errors as in `store_outputs`."""
     content = read_bytes(path)
     notebook = parse(path, content)
-    own = {name: value for name, value in os.environ.items() if not name.startswith("RLHF_")}
-    execute(notebook, path, own | {"RLHF_SCALE": "tiny", "OMP_NUM_THREADS": "1"})
-    for cell in code_cells(notebook):
-        cell.outputs = clean_outputs(cell.outputs)
+    run_afresh(notebook, path)
     found = machine_paths(notebook)
     if found:
         raise CourseError(
@@ -120,6 +118,25 @@ def cover(notebook: NotebookNode) -> tuple[str, str] | None:
 def tagged(notebook: NotebookNode, tag: str) -> list[NotebookNode]:
     """The code cells that carry a tag."""
     return [cell for cell in code_cells(notebook) if tag in cell.metadata.get("tags", [])]
+
+
+def run_afresh(notebook: NotebookNode, path: Path) -> None:
+    """Run a notebook at tiny scale as for a reader who has no results yet and no settings; its outputs are as they are stored.
+
+    Raises:
+        CourseError: a cell failed.
+    """
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RLHF_")}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as out:
+        execute(notebook, path, own | {"RLHF_SCALE": "tiny", "OMP_NUM_THREADS": "1", "RLHF_OUT": out})
+        for cell in code_cells(notebook):
+            cell.outputs = [with_out(output, out) for output in clean_outputs(cell.outputs)]
+
+
+def with_out(output: NotebookNode, folder: str) -> NotebookNode:
+    """An output in which a folder for results is called out, as a reader's is."""
+    text = json.dumps(output, ensure_ascii=False)
+    return nbformat.from_dict(json.loads(text.replace(json.dumps(folder, ensure_ascii=False)[1:-1], "out")))
 
 
 def run_tagged(path: Path, tag: str, **names) -> dict:
