@@ -160,7 +160,7 @@ def test_readme_shows_the_table_of_make_course():
 
 def test_pictures_are_small():
     pictures = sorted((ROOT / "docs" / "images").iterdir())
-    assert {picture.suffix for picture in pictures} == {".png"}
+    assert {picture.suffix for picture in pictures} == {".png", ".svg"}
     assert all(picture.stat().st_size < 200_000 for picture in pictures)
 
 

@@ -14,7 +14,7 @@ from helpers.widgets.html import Static, escape, number, paragraph
 PAGE = 8  # prompts on a page: one batch
 COLUMNS = 16  # of a wider batch the last ones are shown, from which the model continues
 SHORT = 200  # characters of a filter that are repeated
-PADDING = Static('<span class="rlhf-pad">pad</span>')
+PADDING = Static('<span class="rlhf-pad">[pad]</span>')
 
 
 class PromptBrowser:

@@ -31,7 +31,7 @@ def browse(prompts=PROMPTS, tokenize=tokenize, continue_prompts=continue_prompts
     return PromptBrowser(prompts, tokenize, continue_prompts, reward_fn)
 
 
-PAD = "pad"  # what PADDING shows
+PAD = "[pad]"  # what PADDING shows
 
 
 def shown(browser):
@@ -143,8 +143,8 @@ def test_padding_stands_on_the_left():
 
 
 def test_a_token_that_is_called_like_padding_is_marked_as_none():
-    browser = browse(["pad", "I saw"])
-    assert browser.batch.value.count(PADDING.markup) == 1 and browser.batch.value.count(">pad<") == 2
+    browser = browse(["[pad]", "I saw"])
+    assert browser.batch.value.count(PADDING.markup) == 1 and browser.batch.value.count(">[pad]<") == 2
 
 
 def test_wide_batches_show_the_last_columns():
