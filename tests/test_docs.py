@@ -10,7 +10,7 @@ import pytest
 import yaml
 from common import ROOT
 
-from helpers import notebooks
+from helpers import exercise_cells, notebooks
 from helpers.__main__ import parser
 
 README = ROOT / "README.md"
@@ -97,6 +97,21 @@ def test_commands_and_their_options_exist(page):
                 assert words[0] in commands(), span
                 options = commands()[words[0]]._option_string_actions
                 assert {word for word in words if word.startswith("--")} <= set(options), span
+
+
+def test_run_sheets_name_sections_and_exercises_that_exist():
+    """docs/teaching.md: each row of a run sheet, and each checkpoint."""
+    text = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    there = {exercise.name for exercise in exercise_cells.of_course() if exercise.check}
+    rows = re.findall(r"^\| [\d-]+ \| (\d\d) \| (.*?) \|", text, re.MULTILINE)
+    assert len(rows) >= 12
+    for number, sections in rows:
+        (path,) = [path for path in notebooks.numbered() if path.name.startswith(number)]
+        headings = re.findall(r'"#{2,3} (.*?)(?:\\n)?"', path.read_text(encoding="utf-8"))
+        for section in sections.split("; "):
+            assert section in headings or section.removeprefix("exercise ") in there, (number, section)
+    named = set(re.findall(r"\b\d\d\.\d\b", text))
+    assert named >= {"01.1", "03.1", "06.3"} and named <= there
 
 
 def test_readme_is_short():
