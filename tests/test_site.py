@@ -61,7 +61,7 @@ def test_every_notebook_is_a_page_and_in_the_list_at_the_side(site):
 def test_figures_are_there_with_their_text_alternatives(site, path):
     page = site / "notebooks" / f"{path.stem}.html"
     shown = [
-        (source, html.unescape(alt))
+        (source, html.unescape(alt).split())
         for alt, source in re.findall(
             r'<img alt="(.*?)" src="(.*?)"', page.read_text(encoding="utf-8"), re.DOTALL
         )
