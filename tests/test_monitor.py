@@ -13,6 +13,7 @@ from ppo_run import small_run
 
 from helpers import figures, monitor
 from helpers.ppo.run import History
+from helpers.verdict import verdict
 from helpers.widgets import controls
 
 
@@ -30,12 +31,12 @@ def healthy() -> History:
 
 
 def lines_that_look(history) -> list[str]:
-    return [line for line in monitor.verdict(history) if line.startswith("look")]
+    return [line for line in verdict(history) if line.startswith("look")]
 
 
 def test_a_healthy_run():
     assert lines_that_look(healthy()) == []
-    assert len(monitor.verdict(healthy())) == 4
+    assert len(verdict(healthy())) == 4
 
 
 @pytest.mark.parametrize(
@@ -64,11 +65,11 @@ def test_a_plateau_is_mentioned_but_is_no_sickness():
     for i, row in enumerate(history.rounds):
         row["reward"] = min(0.9, 0.5 + 0.1 * i)
     assert lines_that_look(history) == []
-    assert "levelled off" in monitor.verdict(history)[0]
+    assert "levelled off" in verdict(history)[0]
 
 
 def test_too_short_to_judge():
-    assert "too short" in monitor.verdict(History())[0]
+    assert "too short" in verdict(History())[0]
 
 
 def test_a_run_without_a_notebook_prints_a_bar_and_a_summary(tmp_path, capsys):
@@ -97,7 +98,7 @@ def test_a_run_that_diverged_is_never_called_healthy(kind, name, value):
     rows = getattr(history, kind)
     for row in rows[len(rows) // 2 :]:
         row[name] = value
-    (line,) = monitor.verdict(history)
+    (line,) = verdict(history)
     assert line.startswith(
         f"look: {name} is {value} at step {rows[len(rows) // 2]['step']}: the run has diverged"
     )
@@ -118,7 +119,7 @@ def test_a_gradient_too_large_for_float16_is_no_divergence():
 def test_what_cannot_be_judged_is_said():
     history = healthy()
     history.updates.clear()
-    assert "too short" in monitor.verdict(history)[0]
+    assert "too short" in verdict(history)[0]
     history = healthy()
     history.updates[0]["entropy"] = 0.0
     assert "entropy was 0 at the start" in lines_that_look(history)[0]

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from helpers import compare, palette
 from helpers.errors import CourseError
 from helpers.project.card import check_card, write_card
-from helpers.project.report import check_own, write_report
+from helpers.project.report import check_own, strips, write_report
 from helpers.verdict import verdict
 
 
@@ -96,6 +96,18 @@ def test_the_report_says_what_the_run_did(run, tmp_path):
     assert (
         f"held-out prompts from {rewards[0]:.3g} at 0 to {rewards[-1]:.3g} at 8" in pictures[0]["aria-label"]
     )
+
+
+def test_the_strips_share_one_scale_and_the_report_has_their_look(run, tmp_path):
+    trainer, table = run
+    moves = [[("a", 0.5), ("b", -0.001)], [("c", -2.0), ("d", 1.0)], *([[("e", 0.0)]] * (len(table) - 2))]
+    shown = strips(table, moves)
+    strengths = [int(strength, 16) for strength in re.findall(r"background:#\w{6}(\w\w)", shown)][:4]
+    assert strengths == [150, 75, 38, 0]  # the sample in which one token moved most comes first
+    assert "KL \N{MINUS SIGN}1.00 nats" in shown and ">\N{MINUS SIGN}0.00<" not in shown
+    page = write_report(trainer, table, tmp_path / "report.html", **WORDS).read_text(encoding="utf-8")
+    used = set(re.findall(r'class="(rlhf-[\w-]+)', page)) | {"rlhf-names"}
+    assert "rlhf-piece" in used and all(f".{name} {{" in page for name in used)
 
 
 def test_the_settings_that_differ_come_first(run, tmp_path):

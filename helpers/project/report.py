@@ -28,7 +28,8 @@ from helpers.monitor import draw_history
 from helpers.ppo.config import TRLConfig, as_config
 from helpers.ppo.run import Run
 from helpers.verdict import verdict
-from helpers.widgets.html import cell, escape, number, plain, shaded
+from helpers.widgets.design import strip
+from helpers.widgets.html import cell, escape, number, plain
 
 HERE = Path(__file__).parent
 STRIPS = 5
@@ -283,14 +284,15 @@ def samples(compared: pd.DataFrame, moves: list[list[tuple[str, float]]]) -> str
 def strips(compared: pd.DataFrame, moves: list[list[tuple[str, float]]]) -> str:
     """The tokens of the samples in which one token moved most, each under its log pi - log pi_ref, with one scale of colour."""
     largest = [max((abs(kl) for _, kl in tokens), default=0.0) for tokens in moves]
+    scale = max(largest) or 1.0
     chosen = sorted(range(len(moves)), key=lambda i: -largest[i])[:STRIPS]
     shown = []
     for i in chosen:
         row = compared.iloc[i]
         said = f"reward {number(row['reward_before'])} → {number(row['reward_after'])}, KL {number(sum(kl for _, kl in moves[i]))} nats"
         pieces = [(text, unsigned(kl)) for text, kl in moves[i]]
-        strip = shaded(pieces, said, max(largest))
-        shown.append(f'<h3>{escape(row["prompt"])}</h3>\n<div class="strip">{strip}</div>')
+        tokens = strip(pieces, ("nats",), said, (scale,))
+        shown.append(f'<h3>{escape(row["prompt"])}</h3>\n<div class="strip">{tokens}</div>')
     note = (
         "The samples of the tuned model in which one token moved most. Over each token stands log π − log π_ref in nats: above 0, "
         "and blue, where training made the token likelier; below 0, and orange, where it made it less likely."

@@ -86,16 +86,23 @@ def is_number(value: object) -> bool:
 def bars(rows: list[tuple[str, float]], caption: str, low: float = 0.0, high: float = 1.0) -> str:
     """Labelled horizontal bars from `low` to `high` with their numbers, as a table."""
     lines = [
-        f'<tr><th scope="row">{escape(name)}</th><td>{bar((value - low) / ((high - low) or 1.0))}</td>'
+        f'<tr><th scope="row">{escape(name)}</th><td>{bar(value, low, high)}</td>'
         f'<td class="rlhf-n">{number(value)}</td></tr>'
         for name, value in rows
     ]
     return f"<table><caption>{escape(caption)}</caption><tbody>{''.join(lines)}</tbody></table>"
 
 
-def bar(share: float) -> str:
-    """A bar filled up to `share`, between 0 and 1."""
-    return f'<span class="rlhf-bar"><span style="width:{100 * min(1.0, max(0.0, share)):.0f}%"></span></span>'
+def bar(value: float, low: float, high: float) -> str:
+    """A bar that is empty at `low` and below and full at `high` and above; empty for NaN, and where there is nothing between them."""
+    if value >= high > low:
+        share = 1.0
+    elif value > low:
+        # halves, since the difference of the largest numbers is infinite
+        share = (value / 2 - low / 2) / (high / 2 - low / 2)
+    else:
+        share = 0.0
+    return f'<span class="rlhf-bar"><span style="width:{100 * share:.0f}%"></span></span>'
 
 
 def cards(figures: dict[str, float | None]) -> str:
@@ -110,7 +117,8 @@ def cards(figures: dict[str, float | None]) -> str:
 def text_cards(texts: list[tuple[str, str, str]]) -> str:
     """Texts beside each other: of each its name, what stands at the name's right, and the text as HTML."""
     each = (
-        f'<div class="rlhf-card rlhf-text"><div class="rlhf-name"><span>{escape(name)}</span><span>{right}</span></div>{markup}</div>'
+        f'<div class="rlhf-card rlhf-text"><div class="rlhf-name"><span>{escape(name)}</span> <span>{escape(right)}</span></div>'
+        f"{markup}</div>"
         for name, right, markup in texts
     )
     return f'<div class="rlhf-cards">{"".join(each)}</div>'
@@ -127,28 +135,33 @@ def badge(word: str) -> str:
 
 def badges(lines: list[tuple[str, str]]) -> str:
     """A list of (word of SIGNS, HTML)."""
-    items = "".join(f"<li>{badge(word)}<span>{markup}</span></li>" for word, markup in lines)
+    items = "".join(f"<li>{badge(word)} <span>{markup}</span></li>" for word, markup in lines)
     return f'<ul class="rlhf-list">{items}</ul>'
 
 
-def strip(pieces: list[tuple], names: tuple[str, ...], caption: str) -> str:
+def strip(
+    pieces: list[tuple], names: tuple[str, ...], caption: str, scales: tuple[float, ...] | None = None
+) -> str:
     """Pieces of a text, each over its numbers: blue for above 0, orange for below, the stronger the further.
 
-    The largest finite number of each row has the full colour; what is not a number has none.
+    What is not a number has no colour.
 
     Args:
         pieces: of each its text and one number for each of `names`.
         names: what the rows of numbers are called.
+        scales: of each row the number that has the full colour, above 0; by default its largest finite one. Strips that are to be
+            compared share them.
     """
-    scales = [
+    scales = scales or tuple(
         max((abs(numbers[row]) for _, *numbers in pieces if math.isfinite(numbers[row])), default=0.0) or 1.0
         for row in range(len(names))
-    ]
-    first = "".join(f'<span class="rlhf-heat">{escape(name)}</span>' for name in names)
-    columns = [f'<span class="rlhf-piece rlhf-names"><span>&nbsp;</span>{first}</span>']
+    )
+    # the spaces keep texts and numbers apart where the style sheet is left out
+    first = " ".join(f'<span class="rlhf-heat">{escape(name)}</span>' for name in names)
+    columns = [f'<span class="rlhf-piece rlhf-names"><span>&nbsp;</span> {first}</span> ']
     for text, *numbers in pieces:
-        heats = "".join(heat(value, scale) for value, scale in zip(numbers, scales))
-        columns.append(f'<span class="rlhf-piece"><span>{escape(text)}</span>{heats}</span> ')
+        heats = " ".join(heat(value, scale) for value, scale in zip(numbers, scales, strict=True))
+        columns.append(f'<span class="rlhf-piece"><span>{escape(text)}</span> {heats}</span> ')
     return f'<div>{escape(caption)}</div><div class="rlhf-strip">{"".join(columns)}</div>'
 
 
@@ -160,7 +173,7 @@ def heat(value: float, scale: float) -> str:
 
 
 def sparkline(name: str, values: list[float | None]) -> str:
-    """Numbers in their order as a small line, with the last one as a dot and in words."""
+    """Numbers in their order as a small line, with a dot at the last one, and in words; nothing where none has a place."""
     drawn = [(place, value) for place, value in enumerate(values) if value is not None and drawable(value)]
     if not drawn:
         return ""
@@ -172,7 +185,7 @@ def sparkline(name: str, values: list[float | None]) -> str:
     ]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     about = label(
-        f"{name}: {len(values)} texts, from {number(low)} to {number(high)}, now {number(values[-1])}"
+        f"{name}: {len(values)} texts, lowest {number(low)}, highest {number(high)}, last {number(values[-1]) or 'none'}"
     )
     return (
         f'<svg role="img" aria-label="{about}" width="158" height="{height}" viewBox="0 0 158 {height}"><title>{about}</title>'

@@ -193,10 +193,10 @@ class RewardInspector:
     def _lines(self) -> str:
         """The rewards of all texts tried, as a line for each reward."""
         lines = [
-            f"<span>{escape(name, 40)}</span>{sparkline(name, [each[name] for each in self.history])}"
+            f"<span>{escape(name, 40)}</span> {sparkline(name, [each[name] for each in self.history])}"
             for name in (self.reward_fns if self.history else ())
         ]
-        return f'<div class="rlhf-row">{"".join(lines)}</div>'
+        return f'<div class="rlhf-row">{" ".join(lines)}</div>'
 
     def _tried(self) -> str:
         numbered = [{"no.": place, **row} for place, row in enumerate(self.history, start=1)]

@@ -198,7 +198,7 @@ class PreferenceLabeller:
         try:
             act(*what)
         except CourseError as error:
-            self.message.value = sentence(str(error))
+            self.message.value, self.last.value = sentence(str(error)), ""
             return False
         return True
 

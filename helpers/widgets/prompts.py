@@ -14,7 +14,7 @@ from helpers.widgets.html import Static, escape, number, paragraph
 PAGE = 8  # prompts on a page: one batch
 COLUMNS = 16  # of a wider batch the last ones are shown, from which the model continues
 SHORT = 200  # characters of a filter that are repeated
-PADDING = Static('<span class="rlhf-pad">pad</span>')
+PADDING = Static('<span class="rlhf-pad">[pad]</span>')
 
 
 class PromptBrowser:
@@ -104,16 +104,31 @@ class PromptBrowser:
         return f"No prompt contains “{escape(self.filter.value, SHORT)}”. Shorten the filter, or clear it."
 
     def _tokens(self) -> list[list[str]]:
-        """The tokens of the page's prompts; where there are none to be had, the prompts themselves, and a sentence that says why."""
+        """The tokens of the page's prompts; where there are none to be had, no list, and a sentence that says why."""
         prompts = [self.prompts[place] for place in self.places]
         try:
             return checked_tokens(ask("tokenize", self.tokenize, prompts), len(prompts))
         except CourseError as error:
             self.message.value = paragraph(f"The tokens cannot be shown: {escape(str(error))}")
-            return [[prompt] for prompt in prompts]
+            return []
 
     def _table(self) -> str:
-        """The page as a batch, a line for each prompt, with its continuation and reward once they are sampled."""
+        """The page, a line for each prompt, with its continuation and reward once they are sampled."""
+        rows = [{"no.": place + 1} for place in self.places]
+        if self.tokens:
+            caption, prompts = self._batch()
+        else:
+            caption = "The prompts of this page. Their tokens cannot be shown."
+            prompts = [{"prompt": self.prompts[place]} for place in self.places]
+        for row, prompt in zip(rows, prompts, strict=True):
+            row |= prompt
+        best = max((reward for _, reward in self.sampled), default=0.0)
+        for row, (output, reward) in zip(rows, self.sampled):
+            row |= {"continuation": output, "reward": reward, "": "highest" * (reward == best)}
+        return table(rows, caption, "rlhf-tokens")
+
+    def _batch(self) -> tuple[str, list[dict]]:
+        """The page's tokens as one batch: its size in words, and for each prompt {column: token or padding}."""
         width = max(map(len, self.tokens))
         padding = sum(width - len(texts) for texts in self.tokens)
         shown = range(max(0, width - COLUMNS), width)
@@ -122,16 +137,11 @@ class PromptBrowser:
         )
         if shown.start:
             caption += f" The last {COLUMNS} columns."
-        best = max((reward for _, reward in self.sampled), default=0.0)
-        rows = []
-        for line, (place, texts) in enumerate(zip(self.places, self.tokens, strict=True)):
+        lines = []
+        for texts in self.tokens:
             padded = [PADDING] * (width - len(texts)) + [visible_token(text) for text in texts]
-            cells = {str(column): padded[column] for column in shown}
-            rows.append({"no.": place + 1, **cells})
-            if self.sampled:
-                output, reward = self.sampled[line]
-                rows[-1] |= {"continuation": output, "reward": reward, "": "highest" * (reward == best)}
-        return table(rows, caption, "rlhf-tokens")
+            lines.append({str(column): padded[column] for column in shown})
+        return caption, lines
 
     def _on_sample(self, _=None):
         if not self.found:

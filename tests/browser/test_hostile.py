@@ -110,9 +110,8 @@ def test_hostile_texts(open_notebook, screenshot, server):
         "Sample",
         "Next",
         "largest gain",
-        "advantage",
         "Larger beta",
-        "Left is better",
+        "Left is better (1)",
     ):
         reader.press("button", name)
         reader.page.wait_for_timeout(500)

@@ -4,6 +4,7 @@ import math
 import xml.etree.ElementTree as ET
 
 import pytest
+from read_markup import active, all_html, bare, behind_style, cells, columns
 
 from helpers.errors import CourseError
 from helpers.widgets.diagnosis import CHOICES, Diagnosis
@@ -59,6 +60,11 @@ def offered(control):
     return [answer for _, answer in control.options]
 
 
+def said(shown):
+    """What is said of the answer, with the badge before it."""
+    return bare(shown.said.value)
+
+
 def choose(shown, sickness, cure):
     shown.sickness.value, shown.cure.value = sickness, cure
     shown.tell.click()
@@ -87,6 +93,14 @@ def test_one_sickness_and_one_cure_are_right_among_the_four(shown):
         assert shown.sickness.value is None and shown.cure.value is None
 
 
+def test_the_samples_are_the_patients_own(shown, samples, cases, curves):
+    for place, run in enumerate(RUNS, start=1):
+        shown.patient.value = place
+        assert f"Patient {place}: samples at the end" in shown.shown.value
+        assert columns(shown.shown.value) == ["sample", "reward"]
+        assert cells(shown.shown.value) == [[f"prompt of {run}  and on", "0.25"]]
+
+
 def test_no_answer_is_offered_that_the_same_curve_tells(curves, samples, cases):
     for case in cases[:3]:
         case["tell"] = "one curve"
@@ -95,16 +109,18 @@ def test_no_answer_is_offered_that_the_same_curve_tells(curves, samples, cases):
 
 
 def test_nothing_chosen(shown):
+    assert said(shown) == " 0 of 6 patients solved."
     shown.tell.click()
-    assert "Choose a sickness and a cure first." in shown.said.value
+    assert said(shown) == "▲ look 0 of 6 patients solved.Choose a sickness and a cure first."
     shown.sickness.value = "sick 0"
     shown.tell.click()
-    assert "Choose a sickness and a cure first." in shown.said.value
+    assert said(shown) == "▲ look 0 of 6 patients solved.Choose a sickness and a cure first."
 
 
 def test_a_wrong_sickness_is_told_how_to_be_sure_of_it(shown):
     wrong = next(run for run in offered(shown.sickness) if run != "sick 0")
     choose(shown, wrong, "do 0")
+    assert said(shown).startswith("▲ look 0 of 6") and "✓" not in said(shown)
     assert f"It is not that: {wrong}." in shown.said.value and f"Sure {wrong[-1]}." in shown.said.value
     assert "curve 0" in shown.said.value and "0 of 6" in shown.said.value and not lines(shown, True)
 
@@ -112,6 +128,7 @@ def test_a_wrong_sickness_is_told_how_to_be_sure_of_it(shown):
 def test_a_wrong_cure_is_told_what_the_sickness_is(shown):
     wrong = next(cure for cure in offered(shown.cure) if cure != "do 0")
     choose(shown, "sick 0", wrong)
+    assert said(shown).startswith("▲ look 0 of 6") and "✓" not in said(shown)
     assert (
         f"But another change than to {wrong} mends it. What 0." in shown.said.value
         and "0 of 6" in shown.said.value
@@ -122,12 +139,21 @@ def test_right_answers_count_once_and_show_the_run_after_the_change(shown):
     for _ in range(2):
         choose(shown, "sick 0", "do 0")
         assert "Right: sick 0; do 0. What 0. How to be sure: Sure 0." in shown.said.value
-        assert "1 of 6 patients solved." in shown.said.value
+        assert said(shown).startswith("✓ right 1 of 6 patients solved.Right: ")
         assert len(lines(shown, True)) == 1  # of the two curves the healthy run has one
     shown.next.click()
-    assert shown.patient.value == 2 and "Right" not in shown.said.value and not lines(shown, True)
+    assert shown.patient.value == 2 and not lines(shown, True)
+    assert said(shown) == " 1 of 6 patients solved."
     shown.previous.click()
-    assert "Right: sick 0" in shown.said.value and len(lines(shown, True)) == 1
+    assert said(shown).startswith("✓ right 1 of 6") and "Right: sick 0" in shown.said.value
+    assert len(lines(shown, True)) == 1
+
+
+def test_a_wrong_answer_about_a_solved_patient_is_wrong(shown):
+    choose(shown, "sick 0", "do 0")
+    wrong = next(run for run in offered(shown.sickness) if run != "sick 0")
+    choose(shown, wrong, "do 0")
+    assert said(shown).startswith("▲ look 1 of 6 patients solved.It is not that")
 
 
 def test_the_buttons_rest_at_the_ends(shown):
@@ -148,7 +174,8 @@ def test_every_curve_stays_in_its_room(shown, curves, samples, cases):
 
 
 def test_the_static_double_asks_and_folds_the_answer(shown):
-    open_part, folded = shown.static().markup.split("<details>")
+    open_part, folded = behind_style(shown.static().markup).split("<details>")
+    assert shown.picture.value in open_part and shown.shown.value in open_part
     assert "Which is it: " in open_part and "How to be sure" not in open_part
     assert "What 0. How to be sure: Sure 0." in folded
 
@@ -174,3 +201,24 @@ def test_rows_that_are_not_what_they_should_be(curves, samples, cases, spoil, me
     spoil(curves, samples, cases)
     with pytest.raises(CourseError, match=message):
         Diagnosis(curves, samples, cases)
+
+
+@pytest.mark.parametrize("place", ["prompt", "output", "run", "cure", "what", "sure", "tell", "curve"])
+def test_hostile_text_stays_text(curves, samples, cases, hostile, place):
+    if place == "curve":
+        curves = [row | {f"curve {hostile}": 1.0} for row in curves]
+    for row in samples:
+        row.update({place: hostile} if place in ("prompt", "output") else {})
+    for case in cases:
+        case.update({place: f"{case[place]} {hostile}"} if place in case else {})
+    if place == "run":
+        for row in [*curves, *samples]:
+            row["run"] = f"{row['run']} {hostile}" if row["run"] != "well" else "well"
+    shown = Diagnosis(curves, samples, cases)
+    markups = [*all_html(shown.view), behind_style(shown.static().markup)]
+    for sickness in offered(shown.sickness):
+        choose(shown, sickness, cases[0]["cure"])
+        markups += all_html(shown.view)
+    assert shown.solved == {cases[0]["run"]} and picture(shown) is not None
+    for markup in markups:
+        assert not active(markup) and not set("\x00\u202e") & set(markup)

@@ -4,9 +4,11 @@ import json
 import re
 
 import pytest
+from read_markup import active, all_html, behind_style
 
 from helpers.feedback.pairs import Pair
 from helpers.feedback.ratings import Rating, Ratings
+from helpers.widgets import design
 from helpers.widgets.diagnosis import Diagnosis
 from helpers.widgets.inspector import Challenge, RewardInspector
 from helpers.widgets.kl_lab import KLLab
@@ -144,3 +146,25 @@ def test_no_formula_is_in_what_a_page_typesets(make, hostile, tmp_path):
             markups.append(state["value"])
     for markup in markups:
         assert not re.search(r"[$\\]", re.sub(r"<span>[$\\]</span>", "", markup))
+
+
+@pytest.mark.parametrize("make", WIDGETS)
+def test_every_widget_and_double_has_the_one_style_sheet(make, tmp_path):
+    shown = make("text", tmp_path)
+    assert shown.view.children[0].value == design.style_sheet()
+    for markup in (
+        shown.static().markup,
+        "".join(state.get("value") or "" for state in html_states(shown.view)),
+    ):
+        assert markup.count("<style>") == 1
+
+
+def html_states(widget):
+    return [state for name, state in states(widget) if name == "HTML"]
+
+
+@pytest.mark.parametrize("make", WIDGETS)
+def test_nothing_active_comes_from_a_text(make, hostile, tmp_path):
+    shown = make(hostile, tmp_path)
+    for markup in [*all_html(shown.view), behind_style(shown.static().markup)]:
+        assert not active(markup) and "\x00" not in markup

@@ -1,11 +1,24 @@
 """The reward inspector, driven by its controls: what it shows, keeps, counts and says when something is wrong."""
 
+import re
 import subprocess
 import sys
 from html import unescape
 
 import ipywidgets
 import pytest
+from read_markup import (
+    active,
+    all_html,
+    bar_widths,
+    bare,
+    behind_style,
+    card_figures,
+    cells,
+    columns,
+    strip_pieces,
+    tree,
+)
 
 from helpers.errors import CourseError
 from helpers.widgets.inspector import MAX_WORDS, SHOWN, Challenge, RewardInspector, checked_scores, read_once
@@ -32,15 +45,6 @@ def greats(samples, **kwargs):
 
 def classes(text):
     return {"POSITIVE": 0.25, "NEGATIVE": 0.75}
-
-
-def every_html(box):
-    """The values of all HTML widgets under `box`, and the descriptions of all controls."""
-    values = [box.value] if isinstance(box, ipywidgets.HTML) else []
-    values += [getattr(box, "description", "")]
-    for child in getattr(box, "children", ()):
-        values += every_html(child)
-    return values
 
 
 def words_of(inspector):
@@ -76,22 +80,24 @@ def test_pick(inspector):
 
 def test_rewards_side_by_side(inspector):
     inspector.text.value = "great great great four five"
-    assert (
-        '<td style="text-align:left">5.00</td><td style="text-align:left">3.00</td>' in inspector.scores.value
-    )
+    assert card_figures(inspector.scores.value) == {"length": "5.00", "greats": "3.00"}
 
 
 def test_class_scores_as_bars_in_the_order_of_the_labels(inspector):
     shown = inspector.scores.value
-    assert "width:25%" in shown and "width:75%" in shown
+    assert bar_widths(shown) == ["75", "25"]
     assert shown.index("NEGATIVE") < shown.index("POSITIVE")
 
 
 def test_parts_add_up(inspector):
     inspector.text.value = "great great three four five"
-    rows = inspector.scores.value.split("What each part contributes")[1]
-    for contributes in ("2.50", "\u22124.00", "\u22121.50"):
-        assert f">{contributes}</td></tr>" in rows
+    shown = inspector.scores.value[inspector.scores.value.index("What each part contributes") :]
+    assert columns(shown) == ["part", "weight", "reward", "contributes"]
+    assert cells(shown) == [
+        ["length", "0.50", "5.00", "2.50"],
+        ["greats", "\u22122.00", "2.00", "\u22124.00"],
+        ["sum", "", "", "\u22121.50"],
+    ]
 
 
 def test_each_function_reads_a_text_once():
@@ -139,8 +145,10 @@ def test_words_in_one_call():
             "A  great film,\nnot ",
         ]
     ]
-    assert 'great</bdi><rp> (</rp><rt style="font-size:0.7em">1.00<' in words_of(inspector)
-    assert 'film,</bdi><rp> (</rp><rt style="font-size:0.7em">0.00<' in words_of(inspector)
+    assert strip_pieces(inspector.moved.value) == [
+        ("&nbsp;", "a"),
+        *(("A", "0.00"), ("great", "1.00"), ("film,", "0.00"), ("not", "0.00"), ("dull", "0.00")),
+    ]
 
 
 def test_words_that_lower_are_below_zero():
@@ -200,14 +208,72 @@ def test_history_shows_the_latest():
     assert f"the latest {SHOWN} of {SHOWN + 5}" in inspector.tried.value
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, SHOWN + 5])
+def test_history_is_a_line_for_each_reward(count):
+    inspector = RewardInspector({"length": length, "greats": greats})
+    for number in range(count):
+        inspector.text.value = "word " * (number + 1)
+    names = re.findall(r'aria-label="(.*?)"', inspector.lines.value)
+    assert names == [
+        f"length: {count} texts, lowest 1.00, highest {count}.00, last {count}.00",
+        f"greats: {count} texts, lowest 0.00, highest 0.00, last 0.00",
+    ]
+    points = [points.count(",") for points in re.findall(r'points="(.*?)"', inspector.lines.value)]
+    assert points == [count, count]
+
+
+def test_history_has_no_lines_before_the_first_text():
+    inspector = RewardInspector({"length": length})
+    assert bare(inspector.lines.value) == inspector.tried.value == ""
+
+
+def test_a_reward_that_failed_is_a_gap_in_its_line():
+    inspector = RewardInspector({"a": lambda samples: [1.0] if "good" in samples[0] else None})
+    for text in ("good", "bad", "good again", "worse"):
+        inspector.text.value = text
+    assert "a: 4 texts, lowest 1.00, highest 1.00, last none" in inspector.lines.value
+    assert [row[2] for row in cells(inspector.tried.value)] == ["1.00", "", "1.00", ""]
+
+
+def test_the_texts_tried_are_folded_until_they_are_asked_for(inspector):
+    fold = next(
+        part
+        for part in tree(inspector.view)
+        if isinstance(part, ipywidgets.ToggleButton) and part.description == "Texts tried"
+    )
+    assert inspector.tried.layout.display == "none" and inspector.lines.layout.display is None
+    fold.value = True
+    assert inspector.tried.layout.display is None
+    inspector.text.value = "another"
+    assert inspector.tried.layout.display is None and "another" in inspector.tried.value
+    fold.value = False
+    assert inspector.tried.layout.display == "none"
+
+
+def badge_words(inspector):
+    return re.findall(r'<span class="rlhf-badge rlhf-\w+">. (\w+)</span>', inspector.tasks.value)
+
+
 def test_challenge_says_when_it_is_met(inspector):
-    assert "not yet met" in inspector.tasks.value
+    assert badge_words(inspector) == ["open"] and "with:" not in inspector.tasks.value
     inspector.text.value = "great great"
-    assert "not yet met" not in inspector.tasks.value and ">met<" in inspector.tasks.value
+    assert badge_words(inspector) == ["met"] and "with: great great" in bare(inspector.tasks.value)
     inspector.text.value = "not any more"
     inspector.text.value = "great great great"
     assert list(inspector.met_with.values()) == ["great great"]
-    assert ">met<" in inspector.tasks.value and "great great" in inspector.tasks.value
+    assert badge_words(inspector) == ["met"] and bare(inspector.tasks.value).endswith("with: great great")
+
+
+def test_challenges_are_met_one_by_one():
+    tasks = [
+        Challenge(f"Say great {count} times.", lambda text, rewards, count=count: rewards["a"] >= count)
+        for count in (1, 2, 3)
+    ]
+    inspector = RewardInspector({"a": greats}, challenges=tasks)
+    for text, words in [("great", "met open open"), ("great great great", "met met met")]:
+        inspector.text.value = text
+        assert badge_words(inspector) == words.split()
+    assert [bare(inspector.tasks.value).count(f"{place}. Say great") for place in (1, 2, 3)] == [1, 1, 1]
 
 
 def test_reward_per_token_is_summed():
@@ -239,9 +305,9 @@ def test_a_broken_reward_is_named_and_the_other_still_shown(broken, said):
     inspector.text.value = "two words"
     shown = unescape(inspector.scores.value)
     assert 'with <bdi dir="auto">bad: ' in shown and said in shown and "run its cell" in shown
-    assert "2.00" in shown and "part " in shown
+    assert card_figures(inspector.scores.value) == {"bad": "–", "good": "2.00"} and "part " in shown
     assert inspector.history == [{"text": "two words", "bad": None, "good": 2.0}]
-    assert "not yet met" in inspector.tasks.value and "Problem" not in inspector.tasks.value
+    assert badge_words(inspector) == ["open"] and "Problem" not in inspector.tasks.value
     inspector.words.click()
     assert said in words_of(inspector)
     inspector.explain.value = "good"
@@ -263,7 +329,7 @@ def test_a_failure_is_not_remembered():
     working.append(True)
     inspector.text.value = "other"
     inspector.text.value = "text"
-    assert "1.00" in inspector.scores.value and "Problem" not in inspector.scores.value
+    assert card_figures(inspector.scores.value) == {"a": "1.00"} and "Problem" not in inspector.scores.value
 
 
 def test_a_broken_challenge_is_named():
@@ -271,14 +337,15 @@ def test_a_broken_challenge_is_named():
     inspector = RewardInspector({"a": length}, challenges=[challenge])
     inspector.text.value = "text"
     assert "challenge 1: it raised KeyError" in unescape(inspector.tasks.value)
-    assert "not yet met" in inspector.tasks.value
+    assert badge_words(inspector) == ["open"]
 
 
 @pytest.mark.parametrize("scores", [None, {}, [0.5], {"A": float("nan")}, {"A": "high"}])
 def test_broken_class_scores_are_named(scores):
     inspector = RewardInspector({"a": length}, lambda text: scores)
     inspector.text.value = "text"
-    assert "class scores: " in inspector.scores.value and "1.00" in inspector.scores.value
+    assert "class scores: " in inspector.scores.value and not bar_widths(inspector.scores.value)
+    assert card_figures(inspector.scores.value) == {"a": "1.00"}
 
 
 def test_parts_that_outgrow_the_numbers():
@@ -322,7 +389,7 @@ def test_static_shows_all(inspector):
     inspector.explain.value = "greats"
     inspector.text.value = "great great"
     shown = inspector.static()._repr_html_()
-    for part in (inspector.scores, inspector.moved, inspector.tasks, inspector.tried):
+    for part in (inspector.scores, inspector.moved, inspector.tasks, inspector.lines, inspector.tried):
         assert part.value and part.value in shown
     assert "Text: " in shown and "By how much greats falls" in shown
 
@@ -356,9 +423,8 @@ def test_hostile_text_everywhere(hostile):
     for shown in (inspector, good):
         for name in shown.reward_fns:
             shown.explain.value = name
-            for markup in [*every_html(shown.view), shown.static()._repr_html_()]:
-                assert not any(tag in markup.lower() for tag in ("<img", "<script", "<svg"))
-                assert "\x00" not in markup
+            for markup in [*all_html(shown.view), behind_style(shown.static()._repr_html_())]:
+                assert not active(markup) and "\x00" not in markup
     labels = [label for label, _ in (*inspector.pick.options, *inspector.explain.options)]
     assert not any("\x00" in label or len(label) > 4200 for label in labels)
 

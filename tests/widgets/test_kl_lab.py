@@ -6,7 +6,9 @@ import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import ipywidgets
 import pytest
+from read_markup import active, all_html, behind_style, card_figures, cells, columns, tree
 
 from helpers.errors import CourseError
 from helpers.widgets.drawing import ticks
@@ -50,11 +52,13 @@ def test_the_slider_has_every_beta_once_in_order(lab):
 
 
 def test_the_slider_chooses_numbers_and_samples(lab):
-    assert "output 1 of 0<" in lab.shown.value and "of 0.5<" not in lab.shown.value
-    assert ">10.00<" in lab.shown.value  # the KL after 100 steps
+    assert columns(lab.shown.value) == ["sample", "reward"]
+    assert cells(lab.shown.value) == [[f"prompt {i} output {i} of 0", "0.25"] for i in range(2)]
+    assert card_figures(lab.end.value) == {"reward at the end": "0.90", "KL, nats a sample": "10.00"}
     lab.beta.value = 0.5
-    assert "output 1 of 0.5<" in lab.shown.value and "of 0<" not in lab.shown.value
-    assert ">0.70<" in lab.shown.value and ">0.40<" in lab.shown.value and ">0.75<" in lab.shown.value
+    assert cells(lab.shown.value) == [[f"prompt {i} output {i} of 0.5", "0.75"] for i in range(2)]
+    assert card_figures(lab.end.value) == {"reward at the end": "0.70", "KL, nats a sample": "0.40"}
+    assert cells(lab.numbers.value)[-1] == ["100", "0.70", "0.40"]
 
 
 def test_the_buttons_do_what_the_slider_does(lab):
@@ -68,8 +72,21 @@ def test_the_buttons_do_what_the_slider_does(lab):
 
 
 def test_the_numbers_are_in_the_order_of_the_steps(lab):
-    numbers = lab.shown.value.split("</table>")[1]
-    assert re.findall(r"<tr><td[^>]*><bdi[^>]*>(\d+)<", numbers) == ["0", "20", "100"]
+    assert columns(lab.numbers.value) == ["step", "reward", "KL, nats a sample"]
+    assert cells(lab.numbers.value) == [
+        ["0", "0.50", "0.00"],
+        ["20", "0.58", "2.00"],
+        ["100", "0.90", "10.00"],
+    ]
+
+
+def test_every_evaluation_is_folded_until_it_is_asked_for(lab):
+    fold = next(part for part in tree(lab.view) if isinstance(part, ipywidgets.ToggleButton))
+    assert fold.description == "Every evaluation" and lab.numbers.layout.display == "none"
+    fold.value = True
+    assert lab.numbers.layout.display is None
+    fold.value = False
+    assert lab.numbers.layout.display == "none"
 
 
 def test_one_line_per_beta_from_first_to_last_evaluation(lab):
@@ -129,9 +146,12 @@ def test_ticks(low, high, expected):
 
 
 def test_static(lab):
+    """The picture, the ends of all runs, and the samples of the chosen one."""
     shown = lab.static()._repr_html_()
-    cells = re.findall(r">([\d.]+)<", re.sub(r"</?bdi[^>]*>", "", shown))
-    assert cells == ["0", "0.90", "10.00", "0.5", "0.70", "0.40"]
+    assert lab.picture.value in shown and lab.shown.value in shown
+    ends = behind_style(shown)
+    assert columns(ends)[:3] == ["beta", "reward", "KL, nats a sample"]
+    assert cells(ends) == [["0", "0.90", "10.00"], ["0.5", "0.70", "0.40"]]
 
 
 def test_one_run_of_one_evaluation():
@@ -158,8 +178,10 @@ def test_hostile_text_stays_text(runs, samples, hostile, place):
     lab = KLLab(runs, samples)
     for _, beta in lab.beta.options:
         lab.beta.value = beta
-        for text in (lab.shown.value, lab.picture.value.removeprefix("<svg "), lab.static().markup):
-            assert not re.search(r"<(img|script|svg)", text) and "\x00" not in text and len(text) < 40_000
+        shown = [*all_html(lab.view), behind_style(lab.static().markup)]
+        assert any(lab.shown.value in text for text in shown)
+        for text in shown:
+            assert not active(text) and "\x00" not in text and len(text) < 40_000
 
 
 def test_numbers_come_as_text_too(runs, samples):
@@ -168,7 +190,7 @@ def test_numbers_come_as_text_too(runs, samples):
         [{k: str(v) for k, v in row.items()} for row in runs],
         [{k: str(v) for k, v in s.items()} for s in samples],
     )
-    assert "output 1 of 0<" in lab.shown.value
+    assert cells(lab.shown.value)[1][0] == "prompt 1 output 1 of 0"
     assert [row["step"] for row in lab.runs[0.5]] == [0, 20, 100]
 
 
@@ -204,8 +226,10 @@ def test_a_run_that_diverged(runs, samples, value, names):
         assert "With beta 0, the picture leaves out 2 of 3 evaluations" in lab.shown.value
         assert "With beta 0.5" not in lab.shown.value
     lab.beta.value = 0.0
-    assert lab.shown.value.count(f">{shown}<") == 2 * len(names) + 1
-    assert lab.static().markup.count(f">{shown}<") == len(names)
+    assert lab.numbers.value.count(f">{shown}<") == 2 * len(names)
+    assert lab.shown.value.count(f">{shown}<") == 1
+    assert list(card_figures(lab.end.value).values()).count(shown) == len(names)
+    assert lab.static().markup.count(f">{shown}<") == len(names) + 1
     points = [line.get("points").count(",") for line in picture(lab).findall(f"{SVG}polyline")]
     assert sorted(points) == [1, 3]
 
@@ -286,4 +310,4 @@ def test_the_recorded_runs():
     assert [row["kl"] for row in lasts] == sorted((row["kl"] for row in lasts), reverse=True)
     for _, beta in lab.beta.options:
         lab.beta.value = beta
-        assert lab.shown.value.split("</table>")[0].count("<tr>") == 1 + 8
+        assert len(cells(lab.shown.value)) == 8

@@ -5,8 +5,8 @@ import re
 import time
 from dataclasses import replace
 
-import ipywidgets as widgets
 import pytest
+from read_markup import active, all_html, bare, behind_style, cells, tree
 
 from helpers.errors import CourseError
 from helpers.feedback.agreement import self_agreement
@@ -49,15 +49,18 @@ def label(path):
     )
 
 
-def tree(widget):
-    yield widget
-    for child in getattr(widget, "children", ()):
-        yield from tree(child)
-
-
 def sides(lab):
     """Prompt, left and right as they are on the page."""
-    return tuple(re.sub(r"<.*?>", "", part) for part in re.findall(r"<bdi.*?</bdi>", lab.shown.value))
+    prompt = re.search(r"<b>Prompt</b> (<bdi.*?</bdi>)", lab.shown.value)
+    texts = re.findall(r'<div class="rlhf-name">(.*?)</div>(.*?)</div>', lab.shown.value)
+    if texts:
+        assert [bare(name).strip() for name, _ in texts] == ["Left", "Right"]
+    return tuple(bare(part) for part in (prompt[1], *(text for _, text in texts))) if prompt else ()
+
+
+def rated(lab):
+    """The number in the ring."""
+    return int(bare(lab.progress.value))
 
 
 def sentence_of(html):
@@ -142,6 +145,122 @@ def test_sides_are_shuffled_for_each_pair_and_rater(label):
         assert 10 <= lefts[rater].count("first") <= 30
         assert lefts[rater] == [label(rater).side_of(pair, []) for pair in PAIRS]
     assert lefts["Ann"] != lefts["Ben"]
+
+
+# Keys
+
+
+def press(lab, key):
+    """What arrives when a key is pressed in the field."""
+    lab.keys.value = key
+    assert lab.keys.value == "", "the field is empty for the next key"
+
+
+@pytest.mark.parametrize("place, choice", [(1, "left"), (2, "tie"), (3, "right"), (4, "skip")])
+def test_a_key_does_what_its_button_does(label, path, place, choice):
+    by_key, by_button = label("Ann"), PreferenceLabeller(PAIRS, Ratings(path.with_name("other")), "Ann")
+    for lab in (by_key, by_button):
+        lab.reason.value = "a reason"
+    press(by_key, str(place))
+    by_button.buttons[place - 1].click()
+    (pressed,), (clicked,) = by_key.ratings.standing(), by_button.ratings.standing()
+    assert replace(pressed, id="", time="") == replace(clicked, id="", time="")
+    assert by_key.shown.value == by_button.shown.value and by_key.last.value == by_button.last.value != ""
+    expected = {"left": pressed.shown, "right": OTHER[pressed.shown]}.get(choice, choice)
+    assert pressed.choice == expected
+
+
+def test_the_key_of_undo(label, path):
+    lab = label()
+    press(lab, "1")
+    assert sides(lab)[0] == PAIRS[1].prompt
+    press(lab, "5")
+    assert sides(lab)[0] == PAIRS[0].prompt and not Ratings(path).standing()
+
+
+@pytest.mark.parametrize("key", ["0", "6", "a", " ", "(", ")", "Undo", "é", "\ud83c", "$", "１"])
+def test_other_keys_do_nothing(label, path, key):
+    lab = label()
+    lab.tie.click()
+    before = lab.shown.value
+    press(lab, key)
+    assert lab.shown.value == before and len(Ratings(path).standing()) == 1
+
+
+def test_the_last_of_several_keys_counts(label, path):
+    """As they arrive when the kernel was slow to empty the field."""
+    press(label(), "x2")
+    assert [rating.choice for rating in Ratings(path).standing()] == ["tie"]
+
+
+def test_a_key_whose_button_rests_does_nothing(label, path):
+    lab = label()
+    press(lab, "5")  # there is nothing to take back
+    assert not lab.last.value and not path.exists()
+    lab = label("")
+    for key in "12345":
+        press(lab, key)
+    assert not path.exists()
+    lab = label(pairs=PAIRS[:2])
+    rate_all(lab)
+    for key in "1234":
+        press(lab, key)
+    assert len(Ratings(path).standing()) == 2
+    press(lab, "5")
+    assert len(Ratings(path).standing()) == 1
+
+
+def test_a_key_that_is_held_down_rates_no_pair_that_nobody_has_read(label, path, clock, monkeypatch):
+    monkeypatch.setattr(module, "MIN_SECONDS", 0.3)
+    lab = label()
+    press(lab, "1")
+    assert not path.exists()
+    clock.time += 0.31
+    for _ in range(3):
+        press(lab, "1")
+    assert len(Ratings(path).standing()) == 1 and sides(lab)[0] == PAIRS[1].prompt
+    clock.time += 0.31
+    press(lab, "1")
+    assert len(Ratings(path).standing()) == 2
+
+
+# What the last click did
+
+
+def test_what_the_last_click_did_is_said(label):
+    lab = label()
+    assert lab.last.value == ""
+    for button, said in [
+        (lab.left, "left is better"),
+        (lab.tie, "a tie"),
+        (lab.right, "right is better"),
+        (lab.skip, "skipped"),
+    ]:
+        button.click()
+        assert lab.last.value == f"On disk: {said}. Undo takes it back."
+    lab.undo.click()
+    assert lab.last.value == "The last rating is taken back."
+    lab.rater.value = "Ben"
+    assert lab.last.value == "", "Ben has clicked nothing"
+
+
+def test_left_is_better_whichever_text_stands_left(label):
+    lab, seen = label(), set()
+    while len(seen) < 2:
+        seen.add(lab.side)
+        lab.left.click()
+        assert "left is better" in lab.last.value
+
+
+def test_a_click_that_did_not_count_is_not_said_to_be_on_disk(label, path):
+    """It was written in another window, or the file is gone: what the click before did is no longer the last thing."""
+    lab, other = label(), label()
+    lab.left.click()
+    other.left.click()
+    assert "did not count" in sentence_of(other.message) and other.last.value == ""
+    path.unlink()
+    lab.left.click()
+    assert "moved, deleted or emptied" in sentence_of(lab.message) and lab.last.value == ""
 
 
 # Who rates
@@ -318,20 +437,21 @@ def test_after_the_last_pair_undo_still_works(label, path):
 
 def test_progress_and_pace_in_words(label, clock):
     lab = label()
-    assert lab.pace.value == "0 of 40 rated" and (lab.progress.value, lab.progress.max) == (0, 40)
+    assert lab.pace.value == "0 of 40 rated" and rated(lab) == 0 and "share:0%" in lab.progress.value
     for _ in range(9):
         clock.time += 8
         lab.left.click()
-    assert lab.pace.value == "9 of 40 rated, 8 s a pair, about 4 minutes left" and lab.progress.value == 9
+    assert lab.pace.value == "9 of 40 rated, 8 s a pair, about 4 minutes left"
+    assert rated(lab) == 9 and "share:22%" in lab.progress.value
     clock.time += 3600  # coffee
     lab.left.click()  # a pair rated before: no progress
-    assert lab.pace.value == "9 of 40 rated, 8 s a pair, about 4 minutes left" and lab.progress.value == 9
-    while lab.progress.value < 39:
+    assert lab.pace.value == "9 of 40 rated, 8 s a pair, about 4 minutes left" and rated(lab) == 9
+    while rated(lab) < 39:
         clock.time += 8
         lab.tie.click()
     assert lab.pace.value == "39 of 40 rated, 8 s a pair, about 1 minute left"
     lab.undo.click()
-    assert lab.progress.value == 38
+    assert rated(lab) == 38
 
 
 def test_the_end_is_said_with_counts(label, path):
@@ -342,7 +462,8 @@ def test_the_end_is_said_with_counts(label, path):
         "All 12 pairs are rated, in 13 showings: one was better 7 times, 3 ties, 3 skipped. "
         "To go on, make more pairs and run this cell again."
     )
-    assert lab.pace.value == "12 of 12 rated" and lab.progress.value == 12
+    assert lab.pace.value == "12 of 12 rated" and rated(lab) == 12
+    assert "share:100%" in lab.progress.value
     for button in (lab.left, lab.tie, lab.right, lab.skip):
         assert button.disabled
         button.click()
@@ -357,7 +478,10 @@ def test_no_pairs(label):
 
 
 def test_a_pair_that_comes_twice_in_the_list_shows_once(label):
-    assert label(pairs=PAIRS[:2] * 2).progress.max == 2
+    lab = label(pairs=PAIRS[:2] * 2)
+    assert lab.pace.value == "0 of 2 rated"
+    lab.left.click()
+    assert lab.pace.value.startswith("1 of 2 rated") and "share:50%" in lab.progress.value
 
 
 @pytest.mark.parametrize(
@@ -451,11 +575,8 @@ def test_a_file_that_is_gone_is_a_sentence_and_the_pair_stays(label, path):
 
 
 def all_markup(lab):
-    for widget in tree(lab.view):
-        yield getattr(widget, "description", "")
-        if isinstance(widget, widgets.HTML):
-            yield widget.value
-    yield lab.static().markup
+    yield from all_html(lab.view)
+    yield behind_style(lab.static().markup)
 
 
 PLACES = ["prompt", "first", "second", "rater", "simulated", "reason", "file"]
@@ -494,7 +615,7 @@ def len_of(texts):
 def unsafe(shown):
     """Markup that came from a text, or a character that could turn the direction of what stands around it."""
     outside = [re.sub(r"<bdi[^>]*>[^<]*</bdi>", "", text) for text in shown]
-    return [text for text in shown if re.search(r"<(img|script|svg)", text) or "\x00" in text] + [
+    return [text for text in shown if active(text) or "\x00" in text] + [
         text for text in outside if "\u202e" in text
     ]
 
@@ -505,11 +626,11 @@ def test_empty_texts_are_called_nothing(label):
 
 def test_controls_have_descriptions_of_their_own(label):
     lab = label()
-    controls = [lab.rater, lab.reason, *lab.buttons, lab.progress]
+    controls = [lab.rater, lab.reason, *lab.buttons, lab.keys]
     assert len({control.description for control in controls}) == 8 and all(c.description for c in controls)
     assert set(controls) < set(tree(lab.view))
     assert [button.description for button in lab.buttons] == [
-        *("Left is better", "Tie", "Right is better", "Skip", "Undo")
+        *("Left is better (1)", "Tie (2)", "Right is better (3)", "Skip (4)", "Undo (5)")
     ]
 
 
@@ -525,14 +646,13 @@ def test_static_shows_the_next_pairs(label):
     lab = label(repeat_every=4)
     for _ in range(7):
         lab.left.click()
-    markup = lab.static(count=3).markup
+    markup = behind_style(lab.static(count=3).markup)
     assert isinstance(lab.static(), Static)
     prompts = re.findall(r"Film (\d+) was", markup)
     assert len(prompts) == 3 and int(prompts[0]) < 3 and prompts[1:] == ["7", "8"]
     assert f"Film {prompts[0]} was" == lab.pair.prompt
     assert "7 of 40 rated" in markup and "Ann 7." in markup
-    left = [re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<td.*?</td>", markup)][:3]
-    assert tuple(left) == sides(lab)
+    assert tuple(cells(markup)[0]) == sides(lab)
     rate_all(lab)
     assert "All 40 pairs are rated" in lab.static().markup
     assert "0 of 40 rated" in label("").static().markup and "Film 0 was" in label("").static().markup
@@ -550,4 +670,4 @@ def test_ten_thousand_pairs_and_a_thousand_ratings_are_quick(label, path, clock)
     assert time.perf_counter() - started < 2
     started = time.perf_counter()
     lab.left.click()
-    assert time.perf_counter() - started < 0.5 and lab.progress.value == 1001
+    assert time.perf_counter() - started < 0.5 and rated(lab) == 1001

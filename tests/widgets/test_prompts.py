@@ -5,11 +5,12 @@ import time
 
 import ipywidgets as widgets
 import pytest
+from read_markup import active, all_html, behind_style, cells, columns, tree
 
 from helpers.errors import CourseError
 from helpers.rewards import score
 from helpers.widgets.html import Static
-from helpers.widgets.prompts import COLUMNS, PAD, PromptBrowser
+from helpers.widgets.prompts import COLUMNS, PADDING, PromptBrowser
 
 PROMPTS = [f"Film {number} was" + " very" * (number % 3) for number in range(20)]
 
@@ -30,30 +31,28 @@ def browse(prompts=PROMPTS, tokenize=tokenize, continue_prompts=continue_prompts
     return PromptBrowser(prompts, tokenize, continue_prompts, reward_fn)
 
 
-def tree(widget):
-    yield widget
-    for child in getattr(widget, "children", ()):
-        yield from tree(child)
-
-
-def rows(markup):
-    """The text of each cell of each row of a table's body."""
-    body = re.search(r"<tbody>(.*)</tbody>", markup, re.DOTALL)[1]
-    lines = re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
-    return [[re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<td.*?>(.*?)</td>", line)] for line in lines]
+PAD = "[pad]"  # what PADDING shows
 
 
 def shown(browser):
-    return [line[1] for line in rows(browser.batch.value)]
+    """The prompts of the batch, out of their tokens."""
+    table = browser.batch.value
+    tokens = [place for place, name in enumerate(columns(table)) if name.isdigit()]
+    return [
+        "".join(line[place] for place in tokens if line[place] != PAD).replace("·", " ")
+        for line in cells(table)
+    ]
+
+
+def samples(browser):
+    """What stands beside the tokens once they are sampled: continuation, reward, and whether it is the highest."""
+    assert columns(browser.batch.value)[-3:] == ["continuation", "reward", ""]
+    return [line[-3:] for line in cells(browser.batch.value)]
 
 
 def no_markup_from_texts(browser):
-    for widget in tree(browser.view):
-        texts = [getattr(widget, "description", "")]
-        if isinstance(widget, widgets.HTML):
-            texts.append(widget.value)
-        for text in texts:
-            assert not re.search(r"<(img|script|svg)", text), widget
+    for text in all_html(browser.view):
+        assert not active(text), text
 
 
 # Pages and filter
@@ -112,7 +111,7 @@ def test_filter_that_matches_nothing_says_so():
     assert "No prompt contains “<bdi" in browser.batch.value and "opera" in browser.batch.value
     assert browser.sample.disabled and browser.next.disabled and browser.previous.disabled
     browser.sample.click()
-    assert "Nothing to sample" in browser.message.value and not browser.samples.value
+    assert "Nothing to sample" in browser.message.value and "continuation" not in browser.batch.value
     browser.filter.value = ""
     assert shown(browser) == PROMPTS[:8] and not browser.sample.disabled
 
@@ -134,22 +133,34 @@ def test_prompts_that_are_no_texts(prompts, says):
 
 def test_padding_stands_on_the_left():
     browser = browse(["I saw it", "Well"])
-    first, second = rows(browser.batch.value)
-    assert first == ["1", "I saw it", "3", "0", "I", "·saw", "·it"]
-    assert second == ["2", "Well", "1", "2", PAD, PAD, "Well"]
+    assert columns(browser.batch.value) == ["no.", "0", "1", "2"]
+    assert cells(browser.batch.value) == [
+        ["1", "I", "·saw", "·it"],
+        ["2", PAD, PAD, "Well"],
+    ]
+    assert browser.batch.value.count(PADDING.markup) == 2
     assert "2 × 3 places, 2 of them padding" in browser.batch.value
+
+
+def test_a_token_that_is_called_like_padding_is_marked_as_none():
+    browser = browse(["[pad]", "I saw"])
+    assert browser.batch.value.count(PADDING.markup) == 1 and browser.batch.value.count(">[pad]<") == 2
 
 
 def test_wide_batches_show_the_last_columns():
     browser = browse(["long " * 99 + "end", "short"])
-    first, second = rows(browser.batch.value)
-    assert first[2:4] == ["100", "0"] and len(first) == 4 + COLUMNS and first[-1] == "·end"
-    assert second[2:4] == ["1", "99"] and second[-2:] == [PAD, "short"]
-    assert f"the last {COLUMNS} columns" in browser.batch.value and "column 99" in browser.batch.value
+    first, second = cells(browser.batch.value)
+    assert first[0] == "1" and len(first) == 1 + COLUMNS and first[-1] == "·end"
+    assert second[0] == "2" and second[-2:] == [PAD, "short"]
+    assert f"The last {COLUMNS} columns" in browser.batch.value
+    assert columns(browser.batch.value)[1:] == [str(column) for column in range(100 - COLUMNS, 100)]
+    assert "2 × 100 places, 99 of them padding" in browser.batch.value
 
 
 def test_empty_prompts_have_no_columns():
-    assert rows(browse(["", ""]).batch.value) == [["1", "", "0", "0"], ["2", "", "0", "0"]]
+    browser = browse(["", ""])
+    assert cells(browser.batch.value) == [["1"], ["2"]]
+    assert "2 × 0 places, 0 of them padding" in browser.batch.value
 
 
 # Samples
@@ -158,29 +169,45 @@ def test_empty_prompts_have_no_columns():
 def test_sample_with_rewards_beside():
     browser = browse()
     browser.sample.click()
-    lines = rows(browser.samples.value)
-    assert [line[1] for line in lines] == PROMPTS[:8]
-    assert {line[2] for line in lines} == {" good at 1.0/0/1.0"}
-    samples = [prompt + " good at 1.0/0/1.0" for prompt in PROMPTS[:8]]
-    assert [line[3] for line in lines] == [f"{reward:.2f}" for reward in reward_fn(samples)]
-    longest = max(map(len, samples))
-    assert [line[4] for line in lines] == ["highest" * (len(sample) == longest) for sample in samples]
-    assert "temperature 1, top-k off, top-p 1" in browser.samples.value and not browser.message.value
+    assert shown(browser) == PROMPTS[:8]
+    texts = [prompt + " good at 1.0/0/1.0" for prompt in PROMPTS[:8]]
+    longest = max(map(len, texts))
+    assert samples(browser) == [
+        [" good at 1.0/0/1.0", f"{reward:.2f}", "highest" * (len(text) == longest)]
+        for text, reward in zip(texts, reward_fn(texts))
+    ]
+    assert "temperature 1, top-k off, top-p 1" in browser.message.value
+    assert f"Mean reward {sum(reward_fn(texts)) / 8:.2f}." in browser.message.value
 
 
 def test_sliders_reach_the_model_and_the_caption_keeps_them():
     browser = browse()
     browser.temperature.value, browser.top_k.value, browser.top_p.value = 0.1 + 0.2, 5, 0.85
     browser.sample.click()
-    assert " good at 0.3/5/0.85" in browser.samples.value
-    assert "temperature 0.3, top-k 5, top-p 0.85" in browser.samples.value
-    before = browser.samples.value
-    browser.temperature.value, browser.filter.value, browser.page.value = 2.0, "very", 2
-    assert browser.samples.value == before
+    assert {line[0] for line in samples(browser)} == {" good at 0.3/5/0.85"}
+    assert "temperature 0.3, top-k 5, top-p 0.85" in browser.message.value
+    before = browser.batch.value, browser.message.value
+    browser.temperature.value = 2.0
+    assert (browser.batch.value, browser.message.value) == before
     browser.sample.click()
+    assert {line[0] for line in samples(browser)} == {" good at 2.0/5/0.85"}
+    assert "temperature 2," in browser.message.value
+
+
+def test_samples_go_with_their_page():
+    browser = browse()
+    for leave in (
+        lambda: setattr(browser.page, "value", 2),
+        lambda: setattr(browser.filter, "value", "very"),
+    ):
+        browser.sample.click()
+        assert "good at" in browser.batch.value and browser.message.value
+        leave()
+        assert "good at" not in browser.batch.value and not browser.message.value and not browser.sampled
     very = [prompt for prompt in PROMPTS if "very" in prompt]
-    assert [line[1] for line in rows(browser.samples.value)] == very[8:]
-    assert "temperature 2," in browser.samples.value
+    browser.page.value = 2
+    browser.sample.click()
+    assert shown(browser) == very[8:] and len(samples(browser)) == len(very) - 8
 
 
 def test_slider_ranges():
@@ -208,7 +235,23 @@ def test_button_is_off_and_says_so_while_sampling():
 def test_a_reward_per_token_counts_as_its_sum():
     browser = browse(["x"], reward_fn=lambda samples: [[0.5, 0.25] for _ in samples])
     browser.sample.click()
-    assert rows(browser.samples.value)[0][3] == "0.75"
+    assert samples(browser) == [[" good at 1.0/0/1.0", "0.75", "highest"]]
+
+
+@pytest.mark.parametrize(
+    "rewards, highest",
+    [
+        ([1.0, 1.0], ["highest", "highest"]),
+        ([-1.0, -2.0], ["highest", ""]),
+        ([-1.7e308, 1.7e308], ["", "highest"]),
+        ([[1.7e308, 1.7e308], [0.5]], ["highest", ""]),
+        ([[-1.7e308, -1.7e308], [0.5]], ["", "highest"]),
+    ],
+)
+def test_the_highest_of_rewards_of_every_size(rewards, highest):
+    browser = browse(["x", "y"], reward_fn=lambda samples: rewards)
+    browser.sample.click()
+    assert [line[2] for line in samples(browser)] == highest
 
 
 # Errors
@@ -234,16 +277,16 @@ def broken(*arguments):
 def test_errors_while_sampling_are_sentences(wrong, says):
     browser = browse()
     browser.sample.click()
-    before = browser.samples.value
+    before = browser.batch.value
     browser.continue_prompts = wrong.get("continue_prompts", continue_prompts)
     browser.reward_fn = wrong.get("reward_fn", reward_fn)
     browser.sample.click()
-    assert says in browser.message.value and browser.samples.value == before
+    assert says in browser.message.value and browser.batch.value == before
     assert not browser.sample.disabled and browser.sample.description == "Sample"
     no_markup_from_texts(browser)
     browser.continue_prompts, browser.reward_fn = continue_prompts, reward_fn
     browser.sample.click()
-    assert not browser.message.value
+    assert browser.message.value.startswith("<p>Sampled at")
 
 
 @pytest.mark.parametrize(
@@ -257,11 +300,16 @@ def test_errors_while_sampling_are_sentences(wrong, says):
 )
 def test_errors_of_tokenize_are_sentences(wrong, says):
     browser = browse(tokenize=wrong)
-    assert says in browser.batch.value
+    assert says in browser.message.value
+    assert "Their tokens cannot be shown." in browser.batch.value and "batch" not in browser.batch.value
+    assert columns(browser.batch.value) == ["no.", "prompt"]
+    assert [line[1] for line in cells(browser.batch.value)] == PROMPTS[:8]
     no_markup_from_texts(browser)
+    browser.sample.click()
+    assert [line[1] for line in cells(browser.batch.value)] == PROMPTS[:8] and len(samples(browser)) == 8
     browser.tokenize = tokenize
     browser.page.value = 2
-    assert shown(browser) == PROMPTS[8:16]
+    assert shown(browser) == PROMPTS[8:16] and not browser.message.value
 
 
 # What a reader sees
@@ -272,9 +320,9 @@ def test_hostile_texts_stay_texts(hostile):
         [hostile, "a"], continue_prompts=lambda prompts, *_: [hostile for _ in prompts], reward_fn=reward_fn
     )
     browser.sample.click()
-    assert len(rows(browser.batch.value)) == len(rows(browser.samples.value)) == 2
+    assert len(samples(browser)) == 2
     no_markup_from_texts(browser)
-    assert not re.search(r"<(img|script|svg)", browser.static().markup)
+    assert not active(behind_style(browser.static().markup))
     browser.filter.value = hostile + "?"
     assert "No prompt contains" in browser.batch.value
     no_markup_from_texts(browser)
@@ -295,8 +343,10 @@ def test_hostile_errors_and_tokens_stay_texts(hostile):
 def test_static_holds_the_page_and_samples():
     browser = browse()
     static = browser.static()
-    assert isinstance(static, Static) and static.markup.count("<table>") == 2
-    assert PAD in static.markup and " good at 1.0/0/1.0" in static.markup and "highest" in static.markup
+    assert isinstance(static, Static) and static.markup.count("<table ") == 1
+    assert PADDING.markup in static.markup and " good at 1.0/0/1.0" in static.markup
+    assert browser.batch.value in static.markup and browser.message.value in static.markup
+    assert "highest" in static.markup
     browser.continue_prompts = broken
     assert browser.static().markup == static.markup  # what was sampled is not sampled again
 
