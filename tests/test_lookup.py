@@ -140,3 +140,29 @@ def test_what_counts_as_a_use():
     assert names("KL divergence (KL)").search("rewards, KL and") and not names("KL").search("kl_lab")
     assert names("Rollout").search("two rollouts") and not names("Ratio").search("generation")
     assert "beta" not in prose("a `beta` of $\\beta$ in [it](beta.ipynb)")
+
+
+def test_the_map_has_many_questions_each_once():
+    """That its links lead somewhere is tested in test_docs.py."""
+    rows = re.findall(
+        r"^\| (.+\?.*) \| (.+) \|$", (DOCS / "questions.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(rows) >= 40 and len({question for question, _ in rows}) == len(rows)
+    for question, answer in rows:
+        for number, heading, file, anchor in PLACE.findall(answer):
+            assert file.startswith(number) and anchor == heading.replace(" ", "-"), question
+        assert len(PLACE.findall(answer)) == answer.count("]("), question
+
+
+def papers(text: str) -> set[str]:
+    """The addresses of papers that a text links."""
+    return set(re.findall(r"\]\((https?://(?:arxiv|doi|aclanthology|joschu|iclr-blogposts)[^)\s]+)\)", text))
+
+
+def test_the_reading_list_has_every_paper_that_the_notebooks_link_and_no_other():
+    linked = {path.name: papers("\n".join(cells(path.name))) for path in notebooks.numbered()}
+    text = (DOCS / "reading.md").read_text(encoding="utf-8")
+    assert papers(text) == set().union(*linked.values())
+    for row in text.splitlines():
+        file = re.search(r"\((?:\.\./)notebooks/(\S+)\) \|$", row)
+        assert not file or papers(row) <= linked[file[1]], row
