@@ -1,6 +1,7 @@
 """RLHF without a notebook: `python -m helpers train --prompts PROMPTS --reward REWARD`."""
 
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -95,9 +96,7 @@ def main(
     if processes.is_main():
         compared = compare(trainer, settings, held_out, judge)
         source = f"{len(texts)} of {prompts}, {len(held_out)} more held out"
-        # the whole run, which --resume would not repeat
-        repeat = f"python -m helpers {shlex.join(word for word in sys.argv[1:] if word != '--resume')}"
-        about = dict(reward=judge.__doc__, prompts=source, repeat=repeat)
+        about = dict(reward=judge.__doc__, prompts=source, repeat=command_again(trainer))
         write_report(trainer, compared, page, **about)
         write_card(trainer, compared, folder, **about)
         print(
@@ -116,6 +115,14 @@ def checkpoint_of(settings: TRLConfig) -> Path | None:
 
     folder = settings.train.resume_from_checkpoint
     return checkpoint.newest(Path(folder)) if folder else None
+
+
+def command_again(trainer: "Run") -> str:
+    """The command that repeats the whole run, in however many calls it was made: without --resume, and a run that came to its end without --minutes."""
+    words = shlex.join(word for word in sys.argv[1:] if word != "--resume")
+    if trainer.step >= trainer.total_steps:
+        words = re.sub(r" --minutes[ =]\S+", "", words)
+    return f"python -m helpers {words}"
 
 
 def compare(trainer: "Run", settings: TRLConfig, held_out: Prompts, judge: "Reward") -> "DataFrame":

@@ -107,14 +107,14 @@ def kill_and_resume(work: Path, seed: int = 0) -> dict[str, int]:
     events = json.loads((work / "events.json").read_text())
     assert list(events) == SAVES
     folder.rename(work / "whole")
-    chance = random.Random(seed)
+    chance, going_on = random.Random(seed), ["--resume", "--minutes", "600"]
     moments = {name: chance.randrange(count) for name, count in events.items()}
     for place, name in enumerate(SAVES):
-        resumed = ["--resume"] if place else []
+        resumed = going_on if place else []
         assert not train(folder, arguments + resumed, (place, moments[name])), f"not killed in {name}"
         for text in ("report.html", "README.md"):
             report.check_own(folder / "model" / text)  # whole, or not there
-    assert train(folder, [*arguments, "--resume"])
+    assert train(folder, arguments + going_on)
     return moments
 
 
