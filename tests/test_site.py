@@ -83,6 +83,7 @@ def test_the_search_finds_words_of_prose_and_of_code(site):
 def test_formulas_are_drawn_without_a_script(site):
     page = (site / "notebooks" / "07_inside_ppo.html").read_text(encoding="utf-8")
     assert "<math" in page and "merror" not in page
+    assert "\\nabla" not in page  # the source of a formula is not shown beside it
 
 
 def test_the_setup_cell_is_folded(site):
