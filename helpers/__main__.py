@@ -131,6 +131,15 @@ def add_commands_for_learners(command: Callable[..., argparse.ArgumentParser]) -
     ).add_argument
     add("run", metavar="FOLDER|FILE", type=Path, help="the folder of its checkpoints, or its history as JSON")
     add = command(
+        progress,
+        "progress",
+        "Say which exercises are solved, from out/progress.json; of yourself, or of a class.",
+    ).add_argument
+    add("--page", metavar="FILE.html", type=Path, help="write a page to print, too")
+    add("--name", default="", metavar="NAME", help="whose page it is")
+    of = "the table of a class in place of your own: a folder with each student's progress.json, of any name"
+    add("--class", dest="students", metavar="DIR", type=Path, help=of)
+    add = command(
         prefetch,
         "prefetch",
         "Fill a folder for machines without a network: with models and reviews for full scale (RLHF_ASSETS), or with the Python "
@@ -162,6 +171,12 @@ def add_commands_for_maintainers(command: Callable[..., argparse.ArgumentParser]
     storing = command(store, "notebooks", "Run the notebooks at tiny scale and store their outputs in them.")
     which = "such as 03_pipeline.ipynb; all where none is given"
     storing.add_argument("names", nargs="*", metavar="NAME", help=which)
+    add = command(
+        editions,
+        "editions",
+        "Write the notebooks for a class: FOLDER/student without solutions, FOLDER/instructor with the solutions run.",
+    ).add_argument
+    add("folder", metavar="FOLDER", type=Path, help="new, empty, or made by this command before")
     publishing = command(
         publish, "publish", "Write where the course lives into every notebook and README.md."
     )
@@ -305,6 +320,28 @@ def verdict(args: argparse.Namespace) -> None:
         print(line)
 
 
+def progress(args: argparse.Namespace) -> None:
+    """Print what is solved, by notebook; or by student."""
+    from helpers import progress
+    from helpers.exercise_cells import of_course
+
+    exercises = of_course()
+    if args.students and args.page:
+        raise CourseError("--page is about your own exercises, --class about a class: give one of the two")
+    if args.students:
+        table, skipped = progress.of_class(files.expand(args.students), exercises)
+        print_table(table)
+        print("".join(f"\n{printable(sentence)}" for sentence in skipped), end="\n" if skipped else "")
+        return
+    names = progress.mine()
+    rows = progress.rows(names, exercises)
+    print_table([tuple(rows[0]), *(tuple(row.values()) for row in rows)])
+    for sentence in progress.notes(names, exercises):
+        print(f"\n{sentence}")
+    if args.page:
+        print(f"\nWritten: {progress.write_page(args.page, args.name)}")
+
+
 def bench(args: argparse.Namespace) -> None:
     """Compare the engines, or train with several seeds."""
     from helpers.maintain.bench import compare as bench
@@ -345,6 +382,16 @@ def store(args: argparse.Namespace) -> None:
 
     for path in stored_outputs.store_outputs(args.names):
         print(f"stored outputs in {path.relative_to(course.ROOT)}")
+
+
+def editions(args: argparse.Namespace) -> None:
+    """Write the student's and the instructor's edition."""
+    from helpers.maintain import editions
+
+    folder = editions.make(args.folder)
+    print(
+        f"Written: {folder / 'student'}, without solutions, and {folder / 'instructor'}, with the solutions run."
+    )
 
 
 def publish(args: argparse.Namespace) -> None:

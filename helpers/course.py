@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers import assets, files, settings
+from helpers import assets, files, look, settings
 from helpers.errors import CourseError
 from helpers.settings import ROOT, from_root, read_budget  # noqa: F401  (all that belongs to a start is found here)
 from helpers.terminal import print_whatever_comes
@@ -101,7 +101,7 @@ class Course:
 
 
 def start(seed: int = 0) -> Course:
-    """Choose the scale, quiet the libraries, seed them, and say in one line what was chosen.
+    """Choose the scale, quiet the libraries, seed them, set how figures and tables look, and say in one line what was chosen.
 
     The scale is RLHF_SCALE where it is set; else "full" where RLHF_ASSETS names a folder, or where there is a GPU and the
     hub answers; else "tiny".
@@ -119,6 +119,7 @@ def start(seed: int = 0) -> Course:
     choose_threads(scale)
     stay_on_the_cpu(scale)
     quiet()
+    look.dress()
     if folder:
         assets.refuse_what_runs(folder)
 
@@ -282,10 +283,8 @@ def quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import datasets
     import huggingface_hub.constants
-    import pandas
     import transformers
 
-    pandas.set_option("display.html.use_mathjax", False)  # "$5 and $7" in a review is no formula
     huggingface_hub.utils.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

@@ -1,12 +1,22 @@
 """Figures with a text alternative, for readers who do not see them."""
 
+import io
+import math
+import re
+
 import matplotlib.pyplot as plt
 from IPython.display import DisplayHandle, display
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from PIL import Image
 
+from helpers.settings import ROOT
+
+DIAGRAMS = ROOT / "docs" / "images"
+NAME_SIZE = 11
+"""Points of a name at the end of a line."""
 MANY = 8
 """Bars or texts that a description lists; of more bars it names the highest."""
 
@@ -18,7 +28,30 @@ def show(figure: Figure) -> None:
     JupyterLab and Colab do not yet (github.com/jupyter/enhancement-proposals/issues/120).
     """
     plt.close(figure)
-    display(figure, metadata=alt(figure))
+    display({"image/png": picture(figure), "text/plain": repr(figure)}, metadata=alt(figure), raw=True)
+
+
+def picture(figure: Figure) -> bytes:
+    """A figure as a PNG of at most 128 colours, a third of the bytes that it has otherwise; notebooks are stored with them."""
+    whole, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(whole, format="png", bbox_inches="tight")
+    Image.open(whole).convert("RGB").quantize(128).save(small, format="png", optimize=True)
+    return small.getvalue()
+
+
+def show_diagram(name: str) -> None:
+    """Show a diagram of docs/images in a notebook, such as "rlhf_loop", with its description as text alternative.
+
+    As SVG and as PNG: each front end takes what it can show. JupyterLab shows no SVG before the notebook is trusted, and
+    its outputs, as they come from GitHub, are not. A picture linked from Markdown would be missing where Colab opens the notebook alone.
+    """
+    svg = (DIAGRAMS / f"{name}.svg").read_text(encoding="utf-8")
+    said = re.search(r"<desc[^>]*>(.*?)</desc>", svg, re.DOTALL)[1]
+    display(
+        {"image/svg+xml": svg, "image/png": (DIAGRAMS / f"{name}.png").read_bytes(), "text/plain": said},
+        metadata={"image/png": {"alt": said}},
+        raw=True,
+    )
 
 
 def show_live(figure: Figure) -> DisplayHandle:
@@ -30,6 +63,20 @@ def show_live(figure: Figure) -> DisplayHandle:
 def update(handle: DisplayHandle, figure: Figure) -> None:
     """Redraw in place what `show_live` has shown."""
     handle.update(figure, metadata=alt(figure))
+
+
+def label_ends(axes: Axes) -> None:
+    """Write the name of each line at its right end, in its colour, in place of a legend; names stand apart."""
+    axes.figure.draw_without_rendering()  # where the lines end is known once the figure is laid out
+    point = axes.figure.dpi / 72  # in pixels
+    named = [line for line in axes.lines if not line.get_label().startswith("_")]
+    ends = {line: axes.transData.transform(line.get_xydata()[-1])[1] / point for line in named}
+    place = -math.inf
+    for line in sorted(named, key=ends.get):
+        place = max(ends[line], place + 1.3 * NAME_SIZE)
+        beside = dict(xytext=(8, place - ends[line]), textcoords="offset points", va="center")
+        look = dict(color=line.get_color(), fontsize=NAME_SIZE, annotation_clip=False)
+        axes.annotate(line.get_label(), line.get_xydata()[-1], **beside, **look)
 
 
 def alt(figure: Figure) -> dict:
@@ -46,13 +93,15 @@ def describe(figure: Figure) -> str:
 def describe_axes(axes: Axes) -> str:
     """What one pair of axes shows: title, names of the axes, lines, bars, legend and texts."""
     names = [name for name in (axes.get_ylabel(), axes.get_xlabel()) if name]
-    head = ": ".join(part for part in (axes.get_title(), " against ".join(names)) if part)
+    title = "".join(axes.get_title(loc=side) for side in ("left", "center", "right"))
+    head = " ".join(": ".join(part for part in (title, " against ".join(names)) if part).split())
     bars = [container for container in axes.containers if isinstance(container, BarContainer)]
     said = [describe_line(line, name) for line, name in named_lines(axes)]
     said += [describe_bars(axes, container) for container in bars]
     legend = [text.get_text() for text in axes.get_legend().get_texts()] if axes.get_legend() else []
     said += [name for name in legend if not any(name in sentence for sentence in said)]
     texts = [" ".join(text.get_text().split()) for text in axes.texts if text.get_text().strip()]
+    texts = [text for text in texts if not any(sentence.startswith(text) for sentence in said)]
     if texts and not bars and len(texts) <= 2 * MANY:
         said.append("texts: " + "; ".join(texts))
     return f"{head}. " * bool(head) + "; ".join(said) + "." * bool(said)

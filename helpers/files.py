@@ -45,6 +45,7 @@ def write_text(path: str | Path, text: str) -> None:
     path = Path(path)
     place = Path(os.path.realpath(path))
     temporary = place.with_name(f".{place.name}{part_name()}")
+    remove_left_over(place)
     try:
         # half of a surrogate pair, as a cut emoji leaves, has no UTF-8: it is written as an escape
         with open(temporary, "x", encoding="utf-8", newline="\n", errors="backslashreplace") as file:
@@ -340,22 +341,21 @@ def this_host() -> str:
     return re.sub(r"\W", "", socket.gethostname()) or "host"
 
 
-def remove_left_over(folder: Path) -> None:
-    """Remove what saves to `folder` left that were killed: by a process of this machine that is gone, or a day ago."""
-    import psutil
+def remove_left_over(place: Path) -> None:
+    """Remove what saves to a file or folder left that were killed: by a process of this machine that is gone, or a day ago."""
+    inside = place.glob(".course-*.part") if place.is_dir() else []
+    beside = (path for path in place.parent.glob(".*.part") if path.name.startswith(f".{place.name}.course-"))
+    left = [path for path in [*inside, *beside] if PART.search(path.name) and not path.is_symlink()]
+    if not left:
+        return
+    import psutil  # only where something was left: not every environment has it
 
-    inside = folder.glob(".course-*.part")
-    beside = (
-        path for path in folder.parent.glob(".*.part") if path.name.startswith(f".{folder.name}.course-")
-    )
-    for path in [*inside, *beside]:
+    for path in left:
         found = PART.search(path.name)
-        if not found or path.is_symlink():
-            continue
         gone = found["host"] == this_host() and not psutil.pid_exists(int(found["process"]))
         with contextlib.suppress(OSError):
             if gone or time.time() - path.stat().st_mtime > DAY:
-                shutil.rmtree(path, ignore_errors=True)
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
 
 def reason(error: Exception) -> str:

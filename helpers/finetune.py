@@ -71,7 +71,7 @@ def draw_batch(batch: Mapping[str, Tensor], end_of_text: int) -> Figure:
             linewidth=0.5,
         )
         for row, column in np.argwhere(kinds == 1):
-            axis.text(column + 0.5, row + 0.5, "E", ha="center", va="center", fontsize=6, color="white")
+            axis.text(column + 0.5, row + 0.5, "E", ha="center", va="center", fontsize=7, color="white")
         axis.invert_yaxis()
         axis.set(title=title, ylabel="review", yticks=[])
     axes[1].set_xlabel("position (tokens)")

@@ -33,9 +33,10 @@ def main(
     resume: bool = False,
     words: int | None = None,
 ) -> Path:
-    """Fine-tune a model by the configuration's method, and save it with its card and a report. One round on trial comes first.
+    """Fine-tune a model by the configuration's method, and save it with its card and a report.
 
-    Under `accelerate launch` each process trains on its GPU, and the main one writes and prints.
+    One round on trial comes first, but not where a run goes on from a checkpoint: what it says of prompts, rewards and time is of
+    the model before training. Under `accelerate launch` each process trains on its GPU, and the main one writes and prints.
 
     Args:
         config: a file, a TRLConfig as YAML; if left out, `default_config`.
@@ -78,9 +79,13 @@ def main(
     if processes.is_main():
         print(f"{judge.__doc__} {len(texts)} prompts, {len(held_out)} more held out.")
     given = dict(reward_fn=judge, prompts=texts, eval_prompts=held_out)
-    if processes.count() == 1 and not resume:
-        print("One round on trial:")
-        print(preflight(config=settings, **given))
+    begun = processes.on_main(lambda: checkpoint_of(settings))
+    if processes.is_main():
+        print(f"No round on trial: this run goes on from {begun.name}." if begun else "One round on trial:")
+    if not begun:
+        tried = preflight(config=settings, **given)
+        if processes.is_main():
+            print(tried)
     try:
         trainer = train(config=settings, metric_fn=judge.metric_fn, minutes=minutes, **given)
     except (Exception, KeyboardInterrupt) as error:
@@ -90,7 +95,8 @@ def main(
     if processes.is_main():
         compared = compare(trainer, settings, held_out, judge)
         source = f"{len(texts)} of {prompts}, {len(held_out)} more held out"
-        repeat = f"python -m helpers {shlex.join(sys.argv[1:])}"
+        # the whole run, which --resume would not repeat
+        repeat = f"python -m helpers {shlex.join(word for word in sys.argv[1:] if word != '--resume')}"
         about = dict(reward=judge.__doc__, prompts=source, repeat=repeat)
         write_report(trainer, compared, page, **about)
         write_card(trainer, compared, folder, **about)
@@ -98,6 +104,18 @@ def main(
             f"The tuned model is in {here.show_path(folder)}, with its card, and the report in {here.show_path(page)}."
         )
     return folder
+
+
+def checkpoint_of(settings: TRLConfig) -> Path | None:
+    """The checkpoint that the run goes on from; None where it begins.
+
+    Raises:
+        CourseError: the folder named for it holds something else.
+    """
+    from helpers.ppo import checkpoint
+
+    folder = settings.train.resume_from_checkpoint
+    return checkpoint.newest(Path(folder)) if folder else None
 
 
 def compare(trainer: "Run", settings: TRLConfig, held_out: Prompts, judge: "Reward") -> "DataFrame":

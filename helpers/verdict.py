@@ -233,9 +233,15 @@ def judge_scores(history: History) -> Iterator[Sign]:
     cut = column_mean(rounds, "cut_reward")
     apart = max(row["reward_std"] for row in rounds)
     if apart == 0:
+        # one round is a trial, whose samples are few
+        all_have = (
+            "every sample has"
+            if len(rounds) > 1
+            else f"all {rounds[0]['samples']:.0f} samples of this round have"
+        )
         yield Sign(
             False,
-            f"every sample has the same reward, {rounds[0]['reward']:g}: nothing can be learned from that",
+            f"{all_have} the same reward, {rounds[0]['reward']:g}: nothing can be learned from that",
             "Print some samples with their rewards, and mend the reward function",
             "05 Before any training",
         )

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import Counter
 from http.server import ThreadingHTTPServer
 
 import nbformat
@@ -20,6 +21,19 @@ def pytest_collection_modifyitems(items):
     """The slowest files first: of two processes the other does the rest meanwhile."""
     slowest = ["test_full.py", "test_processes.py", "test_run.py"]
     items.sort(key=lambda item: slowest.index(item.path.name) if item.path.name in slowest else len(slowest))
+
+
+COUNTED = ("exercises", "known wrong answers named", "junk survived", "solutions run")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """One line of what the tests that passed counted with `record_property`, of however many processes."""
+    counts = Counter()
+    for report in terminalreporter.stats.get("passed", []):
+        for name, number in report.user_properties:
+            counts[name] += number
+    if any(counts[name] for name in COUNTED):
+        terminalreporter.write_line(" · ".join(f"{name}: {counts[name]:,}" for name in COUNTED))
 
 
 @pytest.fixture(autouse=True)

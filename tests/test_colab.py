@@ -57,7 +57,7 @@ def small_course(tmp_path, monkeypatch, make_notebook):
     make_notebook(root / "notebooks" / "01_small.ipynb", "1 + 1", "1 / 0", "import helpers.course")
     install = 'import subprocess, sys\nsubprocess.run([sys.executable, "-m", "pip", "install", "-q", "probe==2.0", "other"])'
     texts = {
-        "helpers/course.py": "",
+        "helpers/course.py": "def start(): ...\n",
         "helpers/settings.py": "def set_defaults(**given): ...\n",
         "helpers/__main__.py": f"{install}\nprint('this is the install of a small course')\n",
         "pyproject.toml": '[tool.course]\nrepository = ""\nbranch = "main"\nscale = ""\nengine = ""\n',

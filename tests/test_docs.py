@@ -11,7 +11,7 @@ import pytest
 import yaml
 from common import ROOT
 
-from helpers import notebooks
+from helpers import exercise_cells, notebooks
 from helpers.__main__ import parser
 
 README = ROOT / "README.md"
@@ -105,6 +105,21 @@ def test_commands_and_their_options_exist(page):
                 assert {word for word in words if word.startswith("--")} <= set(options), span
 
 
+def test_run_sheets_name_sections_and_exercises_that_exist():
+    """docs/teaching.md: each row of a run sheet, and each checkpoint."""
+    text = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    there = {exercise.name for exercise in exercise_cells.of_course() if exercise.check}
+    rows = re.findall(r"^\| [\d-]+ \| (\d\d) \| (.*?) \|", text, re.MULTILINE)
+    assert len(rows) >= 12
+    for number, sections in rows:
+        (path,) = [path for path in notebooks.numbered() if path.name.startswith(number)]
+        headings = re.findall(r'"#{2,3} (.*?)(?:\\n)?"', path.read_text(encoding="utf-8"))
+        for section in sections.split("; "):
+            assert section in headings or section.removeprefix("exercise ") in there, (number, section)
+    named = set(re.findall(r"\b\d\d\.\d\b", text))
+    assert named >= {"01.1", "03.1", "06.3"} and named <= there
+
+
 def test_readme_is_short():
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 130
 
@@ -151,7 +166,7 @@ def test_readme_shows_the_table_of_make_course():
 
 def test_pictures_are_small():
     pictures = sorted((ROOT / "docs" / "images").iterdir())
-    assert {picture.suffix for picture in pictures} == {".png"}
+    assert {picture.suffix for picture in pictures} == {".png", ".svg"}
     assert all(picture.stat().st_size < 200_000 for picture in pictures)
 
 

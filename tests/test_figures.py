@@ -1,13 +1,26 @@
 """Figures and their text alternatives."""
 
+import base64
+import io
 import os
+import re
+from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
 from common import ROOT
+from PIL import Image
 
-from helpers import figures, notebooks
+from helpers import figures, notebooks, palette
+from helpers.maintain import diagrams
+
+COLOURS = {value for name, value in vars(palette).items() if name.isupper()} | {
+    "#ffffff",
+    "#222222",
+    "#444444",
+}
 
 
 @pytest.fixture
@@ -23,6 +36,14 @@ def test_a_line_is_told_by_its_ends_and_extremes(axes):
     axes.axhline(0.1)  # a line of two points only guides the eye
     told = "Reward: mean reward against step. held-out prompts from 0.5 at 0 to 0.8 at 3, lowest 0.2, highest 0.9."
     assert figures.describe(axes.figure) == told
+
+
+@pytest.mark.parametrize("side", ["left", "center", "right"])
+def test_a_title_is_told_wherever_it_stands_and_in_one_line(axes, side):
+    axes.plot([0, 1, 2], [1, 2, 4], label="sick")
+    axes.set_title("mean\nreward", loc=side)
+    axes.set_ylabel("beta\nis 0")
+    assert figures.describe(axes.figure) == "mean reward: beta is 0. sick from 1 at 0 to 4 at 2."
 
 
 def test_points_with_error_bars_are_told_once(axes):
@@ -48,6 +69,53 @@ def test_texts_and_titles(axes):
     axes.text(0, 0, "policy\nthe GPT-2 that learns")
     axes.figure.suptitle("The loop")
     assert figures.describe(axes.figure) == "The loop. texts: policy the GPT-2 that learns."
+
+
+def test_names_at_the_ends_of_lines_stand_apart_and_are_told_once(axes):
+    for name, end in (("one", 0.50), ("two", 0.51), ("three", 0.52)):
+        axes.plot([0, 1, 2], [0, 0.2, end], label=name)
+    axes.plot([0, 1], [0, 1])  # a line without a name
+    figures.label_ends(axes)
+    axes.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert [text.get_text() for text in axes.texts] == ["one", "two", "three"]
+    assert all(low.y1 < high.y0 for low, high in zip(boxes, boxes[1:]))
+    assert [text.get_color() for text in axes.texts] == [line.get_color() for line in axes.lines[:3]]
+    assert "texts:" not in figures.describe(axes.figure)
+
+
+def test_a_picture_is_small_and_looks_the_same(axes):
+    axes.plot([0, 1, 2], [1, 2, 4])
+    small = Image.open(io.BytesIO(figures.picture(axes.figure))).convert("RGB")
+    whole = io.BytesIO()
+    axes.figure.savefig(whole, format="png", bbox_inches="tight")
+    assert len(figures.picture(axes.figure)) < len(whole.getvalue()) / 2
+    difference = np.array(small, dtype=float) - np.array(Image.open(whole).convert("RGB"), dtype=float)
+    assert small.size == Image.open(whole).size and np.abs(difference).max() < 40
+
+
+@pytest.mark.parametrize("svg", sorted(figures.DIAGRAMS.glob("*.svg")), ids=lambda path: path.stem)
+def test_a_diagram_says_what_it_shows_and_its_png_is_of_it(svg):
+    root = ElementTree.parse(svg).getroot()
+    title, desc = (root.find(f"{{http://www.w3.org/2000/svg}}{name}") for name in ("title", "desc"))
+    assert len(title.text) > 10 and len(desc.text) > 100
+    assert root.get("aria-labelledby").split() == [title.get("id"), desc.get("id")]
+    assert set(re.findall(r'(?:fill|stroke)="(#\w+)"', svg.read_text())) <= COLOURS
+    made_from = Image.open(svg.with_suffix(".png")).info["Source"]
+    assert made_from == diagrams.digest(svg), "run `python -m helpers.maintain.diagrams`"
+
+
+def test_a_diagram_in_a_notebook(make_notebook, tmp_path):
+    (tmp_path / "helpers").symlink_to(ROOT / "helpers")
+    show = "from helpers.figures import show_diagram\nshow_diagram('rlhf_loop')"
+    path = make_notebook(tmp_path / "notebooks" / "01_small.ipynb", show)
+    notebook = nbformat.read(path, as_version=4)
+    notebooks.execute(notebook, path, os.environ)
+    (shown,) = notebooks.code_cells(notebook)[1].outputs
+    said = "A prompt, “I watched this film”, goes to the policy"
+    assert shown.data["image/svg+xml"].startswith("<svg") and shown.data["text/plain"].startswith(said)
+    assert base64.b64decode(shown.data["image/png"]).startswith(b"\x89PNG")
+    assert shown.metadata["image/png"]["alt"].startswith(said)
 
 
 def test_shown_and_redrawn_in_a_notebook_it_carries_its_description(make_notebook, tmp_path):

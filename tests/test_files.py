@@ -320,7 +320,7 @@ def test_kills_while_a_text_is_written(tmp_path):
         seen.add(path.read_text())
         assert path.read_text() in ("old", "new" * 100)
         files.write_text(path, "old")
-    assert len(seen) == 2
+    assert len(seen) == 2 and list(tmp_path.iterdir()) == [path]
 
 
 def test_what_others_left_does_not_matter(tmp_path):

@@ -1,5 +1,7 @@
 """The notebooks as files: whole, of the course's anatomy, with outputs that their code really made."""
 
+import ast
+import base64
 import re
 
 import nbformat
@@ -57,7 +59,46 @@ def test_one_title(notebook):
 
 def test_badge_and_setup_are_the_courses_own(path, notebook):
     assert notebook.cells[0].source.splitlines()[0] == publish.badge_line(f"notebooks/{path.name}")
-    assert notebooks.code_cells(notebook)[0].source == publish.setup_cell()
+    setup = notebooks.code_cells(notebook)[0]
+    assert setup.source == publish.setup_cell() and setup.metadata == publish.SETUP_METADATA
+    (output,) = setup.outputs
+    assert output.text.startswith("Scale tiny · ") and output.text.count("\n") == 1
+
+
+def test_the_first_cell_shows_the_cover(notebook):
+    """Title, promise and table, and then the figure that the cell tagged `cover` made, with its text alternative."""
+    png, alt = stored_outputs.cover(notebook)
+    first = notebook.cells[0]
+    assert first.attachments == {stored_outputs.COVER: {"image/png": png}}
+    before, shown = first.source.rsplit("\n\n", 1)
+    assert "attachment:" not in before
+    assert shown == f"![{alt}](attachment:{stored_outputs.COVER})" and len(alt) > 20
+    assert len(base64.b64decode(png)) <= stored_outputs.COVER_BYTES
+    assert re.search(r"\n\n# [^\n]+\n\n[^|#!]+\n\n\| \| \|\n\|---\|---\|\n(\|[^\n]+\|\n?){4}", before), before
+
+
+def test_imports_stand_where_they_are_used(notebook):
+    """No cell only imports; and what is imported at the top of a cell is used in it or in the cell below it."""
+    _setup, *cells = notebooks.code_cells(notebook)
+    for cell, below in zip(cells, [*cells[1:], cells[-1]]):
+        body = ast.parse(cell.source).body
+        imported = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+        assert len(imported) < len(body), cell.source
+        used = {
+            node.id
+            for source in (cell.source, below.source)
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.Name)
+        }
+        names = {(alias.asname or alias.name).split(".")[0] for node in imported for alias in node.names}
+        assert names <= used, names - used
+
+
+def test_looks_are_set_in_one_place(notebook):
+    """Colours have names, in helpers/palette.py; what else figures and tables look like is in helpers/look.py."""
+    for cell in notebooks.code_cells(notebook):
+        own = r"#[0-9A-Fa-f]{6}|set_option|rcParams|frameon|constrained|spines|plt\.style"
+        assert not re.search(own, cell.source), cell.source
 
 
 def test_links_to_its_neighbours(path, notebook):

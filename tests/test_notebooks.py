@@ -31,10 +31,9 @@ def run_cells(make_notebook, folder, *sources, name="01_small.ipynb", **env):
 
 
 def text(notebook):
-    """All that a notebook printed."""
-    return "".join(
-        output.get("text", "") for cell in notebooks.code_cells(notebook) for output in cell.outputs
-    )
+    """All that a notebook printed below Setup."""
+    _setup, *cells = notebooks.code_cells(notebook)
+    return "".join(output.get("text", "") for cell in cells for output in cell.outputs)
 
 
 @pytest.fixture
@@ -567,6 +566,60 @@ def test_machine_paths_are_not_stored(make_notebook, in_course, source):
     with pytest.raises(
         CourseError, match="01_small.ipynb: outputs name paths on this machine .*here.show_path"
     ):
+        stored_outputs.store_outputs(folder=path.parent)
+    assert path.read_bytes() == before
+
+
+FIGURE = """import matplotlib.pyplot as plt
+from helpers.figures import show
+figure, axes = plt.subplots(figsize=(2, 1))
+axes.plot([0, 1, 2], [1, 2, {}], label="reward [P]")
+show(figure)"""
+
+
+NOISE = FIGURE.format(4).replace(
+    "show(figure)",
+    "figure.set_size_inches(9, 9)\nimport numpy\naxes.imshow(numpy.random.rand(400, 400))\nshow(figure)",
+)
+
+
+def test_the_first_cell_shows_the_figure_of_the_tagged_cell(make_notebook, in_course):
+    path = make_notebook(in_course / "notebooks" / "01_small.ipynb", FIGURE.format(4))
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[2].metadata.tags = ["cover"]
+    words = notebook.cells[0].source
+    for last in (4, 9):  # the second time in place of the first
+        notebook.cells[2].source = FIGURE.format(last)
+        nbformat.write(notebook, path)
+        stored_outputs.store_outputs(folder=path.parent)
+        notebook = nbformat.read(path, as_version=4)
+        alt = rf"reward \[P\] from 1 at 0 to {last} at 2."
+        assert notebook.cells[0].source == f"{words}\n\n![{alt}](attachment:cover.png)"
+        png = notebook.cells[2].outputs[0].data["image/png"]
+        assert notebook.cells[0].attachments == {"cover.png": {"image/png": png}}
+    nbformat.validate(notebook)
+
+
+@pytest.mark.parametrize(
+    "source, message",
+    [
+        (
+            "print('no figure')",
+            "01_small.ipynb: the cell tagged cover shows no figure with a text alternative",
+        ),
+        (
+            NOISE,
+            r"01_small.ipynb: the cover has [0-9,]+ bytes, and at most 60,000",
+        ),
+    ],
+)
+def test_a_cover_that_cannot_be_shown_is_not_stored(make_notebook, in_course, source, message):
+    path = make_notebook(in_course / "notebooks" / "01_small.ipynb", source)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[2].metadata.tags = ["cover"]
+    nbformat.write(notebook, path)
+    before = path.read_bytes()
+    with pytest.raises(CourseError, match=message):
         stored_outputs.store_outputs(folder=path.parent)
     assert path.read_bytes() == before
 

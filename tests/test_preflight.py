@@ -5,6 +5,7 @@ import torch
 
 from helpers.errors import CourseError
 from helpers.ppo.config import default_grpo_config, default_ppo_config
+from helpers.ppo.parallel import processes
 from helpers.ppo.train import train
 from helpers.project.preflight import in_words, preflight, seconds
 from helpers.tiny import TINY
@@ -61,14 +62,16 @@ def test_says_what_the_prompts_and_rewards_are_like(tmp_path):
 @pytest.mark.parametrize(
     "reward, prompts, held_out, said",
     [
-        (lambda samples, **k: [1.0] * len(samples), PROMPTS, HELD_OUT, "every sample has the same reward, 1"),
+        (lambda samples, **k: [1.0] * len(samples), PROMPTS, HELD_OUT, "all 64 samples of this round have the same reward, 1"),
+        (lambda samples, **k: [float(s.startswith("My aunt")) for s in samples], PROMPTS, HELD_OUT,
+         "all 64 samples of this round have the same reward, 0"),
         (lambda samples, **k: [float("zebra" not in s and not s.endswith("q")) for s in samples[:-1]] + [0.0], PROMPTS, HELD_OUT,
-         "of the samples have the highest reward already, 1"),
+         "of the 64 samples on held-out prompts have the highest reward already, 1"),
         (letters, PROMPTS, [*HELD_OUT, PROMPTS[3]], "1 of the held-out prompts are among those to train on"),
         (letters, PROMPTS[:4], HELD_OUT, "4 different prompts"),
         (lambda samples, **k: [100 * x for x in letters(samples)], PROMPTS, HELD_OUT, "the penalty has no say"),
     ],
-    ids=["constant", "nothing to gain", "leak", "few prompts", "large"],
+    ids=["constant", "seldom", "nothing to gain", "leak", "few prompts", "large"],
 )  # fmt: skip
 def test_says_what_will_go_wrong(tmp_path, reward, prompts, held_out, said):
     result = preflight(reward, prompts, held_out, config_of(tmp_path / "run"))
@@ -120,7 +123,7 @@ def test_bad_input_is_what_train_refuses(tmp_path):
         preflight(lambda samples, **k: [0.5], PROMPTS, HELD_OUT, config_of(tmp_path / "run"))
 
 
-def test_time_is_that_of_the_rounds_and_of_the_evaluations(tmp_path):
+def test_time_is_that_of_the_rounds_and_of_the_evaluations(tmp_path, monkeypatch):
     config = config_of(tmp_path / "run", train_settings=dict(total_steps=24))
     one_round = config_of(tmp_path / "one", train_settings=dict(total_steps=4, epochs=1), num_rollouts=64)
     trial = train(reward_fn=letters, prompts=PROMPTS, eval_prompts=HELD_OUT, config=one_round)
@@ -131,6 +134,8 @@ def test_time_is_that_of_the_rounds_and_of_the_evaluations(tmp_path):
     trial.evaluation_seconds = 3.0
     # 24 steps are three rounds of 128 samples; evaluations after 0, 4, ..., 24 steps, each of twice as many prompts
     assert seconds(trial, config, 2 * len(HELD_OUT)) == 3 * 128 * 1.0 + 7 * 6.0
+    monkeypatch.setattr(processes, "count", lambda: 2)  # each of which makes 128 samples a round
+    assert seconds(trial, config, 2 * len(HELD_OUT)) == 3 * 256 * 1.0 + 7 * 6.0
 
 
 @pytest.mark.parametrize(

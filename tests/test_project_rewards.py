@@ -334,7 +334,7 @@ REWARDS = {
     "gone.jsonl": "the ratings in gone.jsonl cannot be read",
     "prompts.jsonl": "line 1: lacks 'chosen'",
     "empty.jsonl": "holds no preference",
-    "few.csv": "few.csv: preferences: 1 (ties and skips are none), and at least 30 are needed",
+    "few.csv": "few.csv: preferences: 1 (ties, skips and pairs that come again are none), and at least 25 are needed",
 }  # fmt: skip
 
 PROMPTS = {

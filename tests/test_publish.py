@@ -18,6 +18,7 @@ from helpers import notebooks
 from helpers.errors import CourseError
 from helpers.maintain import publish, stored_outputs
 from helpers.maintain.publish import Place
+from helpers.tiny import TINY as TINY_MODELS
 
 HERE = Place("octocat/rlhf-course", "stable")
 README = f"# A course\n\n{publish.README_START}\n{publish.UNPUBLISHED}\n{publish.README_END}\n\nWords.\n"
@@ -479,7 +480,9 @@ def on_github(tmp_path):
         (work / folder).mkdir(parents=True)
     for module in (ROOT / "helpers").glob("*.py"):
         shutil.copy(module, work / "helpers")
-    (work / "helpers" / "course.py").write_text("fetched = True\n")
+    (work / "helpers" / "course.py").write_text(
+        "fetched = True\n\n\ndef start():\n    print('started')\n    return 'here'\n"
+    )
     (work / "helpers" / "__main__.py").write_text("import sys\nprint(*sys.argv[1:])\n")
     (work / "notebooks" / "01_x.ipynb").touch()
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com"]
@@ -515,12 +518,13 @@ def test_setup_where_one_notebook_is_alone(tmp_path, make_notebook, on_github, h
         tmp_path / "content" / "01_small.ipynb",
         HERE,
         publish.setup_cell(HERE),  # a second time, as readers do
-        "from helpers import course\nprint(os.getcwd(), course.fetched)",
+        "print(os.getcwd(), course.fetched, here)",
         SETTINGS,
     )
     for _ in ("the first notebook of a session", "the next one"):
-        said = run_setup(path, **on_github, **host).split()
-        assert said == ["install", str(tmp_path / "content" / "course" / "notebooks"), "True", "-", "-"]
+        said = run_setup(path, **on_github, **host).splitlines()
+        where = tmp_path / "content" / "course" / "notebooks"
+        assert said == ["install", "started", "started", f"{where} True here", "- -"]
 
 
 @HOSTS
@@ -601,11 +605,13 @@ def test_setup_before_publishing(tmp_path, make_notebook, on_github):
 def test_setup_elsewhere_finds_the_course_and_stays(copy, make_notebook):
     path = make_notebook(
         copy / "notebooks" / "01_small.ipynb",
-        "import helpers.course\nprint(os.getcwd(), sys.path[0])",
+        "print(os.getcwd(), sys.path[0], here.scale)",
         SETTINGS,
     )
     unstamp(path)
-    assert run_setup(path).splitlines() == [f"{copy / 'notebooks'} {copy}", "- -"]
+    started, *said = run_setup(path).splitlines()
+    assert started.startswith("Scale tiny · ") and started.endswith(" · results in out/tiny")
+    assert said == [f"{copy / 'notebooks'} {copy} tiny", "- -"]
 
 
 def test_setup_beside_nothing_fetches_nothing_unasked(tmp_path, make_notebook, on_github):
@@ -623,16 +629,25 @@ def test_a_stamped_scale_on_colab(tmp_path, make_notebook, on_github):
     assert run_setup(path, **on_github, **COLAB).splitlines()[-1] == "tiny builtin"
 
 
-def test_a_stamped_scale_where_the_environment_names_one(copy, make_notebook):
+@pytest.fixture
+def full(hub):
+    """What full scale needs to start: a hub that answers."""
+    return {
+        "HF_ENDPOINT": hub({"models/openai-community/gpt2": TINY_MODELS / "gpt2"}),
+        "NO_PROXY": "127.0.0.1",
+    }
+
+
+def test_a_stamped_scale_where_the_environment_names_one(copy, make_notebook, full):
     path = alone(make_notebook, copy / "notebooks" / "01_small.ipynb", TINY, SETTINGS)
-    assert run_setup(path, RLHF_SCALE="full").splitlines()[-1] == "full builtin"
+    assert run_setup(path, RLHF_SCALE="full", **full).splitlines()[-1] == "full builtin"
 
 
-def test_the_form_can_be_changed_and_run_again(copy, make_notebook):
+def test_the_form_can_be_changed_and_run_again(copy, make_notebook, full):
     """As on Colab, where the fields are drop-down lists: what is chosen last counts; what a reader set by hand stays."""
     cells = [
         publish.setup_cell(Place(scale=scale, engine=engine))
-        for scale, engine in [("full", "trlx"), ("", "")]
+        for scale, engine in [("full", "builtin"), ("", "")]
     ]
     path = make_notebook(
         copy / "notebooks" / "01_small.ipynb",
@@ -642,8 +657,13 @@ def test_the_form_can_be_changed_and_run_again(copy, make_notebook):
         SETTINGS,
     )
     path.write_text(publish.stamp_notebook(path.read_text(), path.name, TINY))
-    assert [line for line in run_setup(path).splitlines() if "env:" not in line] == [
-        "full trlx",
+    said = [line for line in run_setup(path, **full).splitlines() if "env:" not in line]
+    assert [line.split(" · ")[0] for line in said] == [
+        "Scale tiny",  # of the notebook's own Setup cell, which is stamped
+        "Scale full",
+        "full builtin",
+        "Scale tiny",
         "- -",
+        "Scale full",
         "full builtin",
     ]

@@ -25,7 +25,10 @@ from helpers.tiny import TINY
 JUDGE = TINY / "distilbert-reviews"
 FAILING = f"{Path(__file__).with_name('hang_reward.py')}:reward"
 THIRD_ROUND = 9  # its calls: two trials, the first evaluation, two chunks in each round
-PREFLIGHT = 19  # and before them, in one process: a trial, two chunks, and two evaluations of eight chunks
+PREFLIGHT = {
+    1: 19,
+    2: 11,
+}  # and before them, by processes: a trial, two chunks, and two evaluations of 64 samples
 
 
 @pytest.fixture
@@ -143,7 +146,7 @@ def test_a_reward_with_a_negative_weight_is_no_option():
 def test_a_reward_that_raises_in_the_third_round_loses_nothing(
     train, unbroken, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setenv("FAIL_AT", str(PREFLIGHT + THIRD_ROUND))
+    monkeypatch.setenv("FAIL_AT", str(PREFLIGHT[1] + THIRD_ROUND))
     assert train(out=tmp_path / "second") == 2
     said = capsys.readouterr()
     assert re.search(r"hang_reward.py, line \d+: the function reward failed: KeyError: 'lost'\.", said.err)
@@ -151,16 +154,25 @@ def test_a_reward_that_raises_in_the_third_round_loses_nothing(
     assert history_of(tmp_path / "ckpts")[1] == 8 and not (tmp_path / "second").exists()
     monkeypatch.delenv("FAIL_AT")
     assert train("--resume", out=tmp_path / "second") == 0
-    assert "\n8 steps in" in capsys.readouterr().out
+    resumed = capsys.readouterr().out
+    assert "\n8 steps in" in resumed and "reward of 64 samples" not in resumed
+    assert "No round on trial: this run goes on from checkpoint_08.\n" in resumed
     assert history_of(tmp_path / "ckpts") == (unbroken, 16)
     ours, theirs = weights_of(tmp_path / "second"), weights_of(tmp_path / "tuned")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_resume_with_nothing_to_go_on_from_begins_with_a_round_on_trial(train, capsys):
+    with pytest.warns(UserWarning, match="no checkpoint of this run in .* yet"):
+        assert train("--resume") == 0
+    said = capsys.readouterr().out
+    assert "One round on trial:\n" in said and "reward of 64 samples" in said
+
+
 def interrupted(arguments, tmp_path, python=(sys.executable,)):
     """What `train` says that gets Ctrl-C while its reward hangs, and its exit status."""
     sign = tmp_path / "hanging"
-    before = PREFLIGHT if python == (sys.executable,) else 0
+    before = PREFLIGHT[1 if python == (sys.executable,) else 2]
     env = os.environ | {"FAIL_AT": str(before + THIRD_ROUND), "HANGING": str(sign)}
     command = [*python, "-m", "helpers", "train", *arguments]
     with subprocess.Popen(
@@ -199,9 +211,14 @@ def test_ctrl_c_in_two_processes_leaves_the_last_whole_round_too(cli, tmp_path, 
     launch = [sys.executable, "-m", *TWO]
     given = arguments_of(dict(config=files[0], prompts=files[1], reward=FAILING, out=tmp_path / "tuned"))
     _, out, err = interrupted(given, tmp_path, launch)
+    assert (
+        out.count("reward of 64 samples") == 1 and "each of 2 processes" in out
+    )  # both make the trial, one tells
     assert out.count("Stopped. The model as it was after step 8 is in") == 1, err
     assert weights_of(tmp_path / "tuned") and history_of(tmp_path / "ckpts")[1] == 8
     done = cli("train", *given, "--resume", python=launch)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("No round on trial: this run goes on from checkpoint_08.") == 1
+    assert "2 processes" in (tmp_path / "tuned" / "report.html").read_text()
     history, step = history_of(tmp_path / "ckpts")
     assert step == 16 and [row["step"] for row in history["rounds"]] == [0, 4, 8, 12]

@@ -1,7 +1,8 @@
 """What every check is made of: a table of known answers, and a wrapper under which no answer makes it raise.
 
 A check prints one line and returns True or False. It says which mistake was made, or what kind of answer was
-expected. An answer that is still None or `...` is no mistake: the check says that it was not attempted.
+expected. An answer that is still None or `...` is no mistake: the check says that it was not attempted. A right answer
+is remembered (`helpers.progress`); where that fails, a second line says why.
 
 The functions here that read an answer raise `Unusable` where it cannot be judged. `exercise` prints its sentence.
 """
@@ -12,6 +13,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from helpers import progress
 from helpers.errors import CourseError
 from helpers.rewards import score
 from helpers.terminal import printable
@@ -80,6 +82,8 @@ def exercise(expected: str) -> Callable[[Callable[..., str]], Callable[..., bool
             right = isinstance(sentence, Right)
             start = "" if right or sentence == NOT_ATTEMPTED else "Not yet: "
             print(printable(start + " ".join(sentence.splitlines())))
+            if right and (problem := progress.remember(judge.__name__)):
+                print(printable(problem))
             return right
 
         check.__signature__ = signature.replace(return_annotation=bool)
@@ -155,7 +159,7 @@ def check_shape(answer: object, shape: tuple[int, ...], otherwise: str) -> None:
 def judge_number(answer: object, *entries: Entry, tolerance: float) -> str:
     """The sentence for an answer that is one number."""
     given = number(answer)
-    otherwise = f"{given:g} is not it. Put it into the equation and see what comes out."
+    otherwise = f"{given:g} is not it. Put it back into the question and see whether it holds."
     return Answers(*entries, otherwise=otherwise, tolerance=tolerance).sentence(given)
 
 

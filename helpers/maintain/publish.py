@@ -35,7 +35,8 @@ METADATA = {
 }
 
 SETUP = """\
-# Setup: find the course; on Colab and Kaggle, which open one notebook alone, fetch it and install what is missing
+# @title Setup
+# Find the course, and start it. Colab and Kaggle open one notebook alone: there, fetch it and install what is missing.
 import os
 import sys
 from pathlib import Path
@@ -59,9 +60,13 @@ if hosted and not course_folder:
     os.chdir("notebooks")
 assert course_folder, "Above this notebook is no helpers folder: download the whole course, not one file."
 sys.path.insert(0, str(course_folder))
-from helpers import settings
+from helpers import course, settings
 
-settings.set_defaults(scale=SCALE, engine=ENGINE)"""
+settings.set_defaults(scale=SCALE, engine=ENGINE)
+here = course.start()"""
+
+# Folded to its title: `cellView` for Colab, `source_hidden` for JupyterLab.
+SETUP_METADATA = {"cellView": "form", "jupyter": {"source_hidden": True}}
 
 PLACE = re.compile(r'^REPOSITORY, BRANCH = ".*", ".*"$', re.MULTILINE)
 FIELD = re.compile(r'^(SCALE|ENGINE) = ".*"(  # @param .*)$', re.MULTILINE)

@@ -12,6 +12,7 @@ import psutil
 import torch
 
 from helpers.ppo.config import TRLConfig
+from helpers.ppo.parallel import processes
 from helpers.ppo.parallel.memory import peak_bytes
 from helpers.ppo.policy import most_tokens
 from helpers.ppo.prompts import Prompts, entry_of
@@ -40,6 +41,7 @@ def preflight(reward_fn: RewardFn, prompts: Prompts, eval_prompts: Prompts, conf
     """Make one round of `TRIED` samples, or of fewer where the run's have fewer, with the course's own engine, and forget it.
 
     Memory and time are those of this round, on this machine, scaled to the whole run; its first calls are slower than later ones.
+    Of several processes all call this and share the samples; memory is then the calling process's own.
 
     Args:
         reward_fn, prompts, eval_prompts, config: as for `helpers.engine.train`.
@@ -79,7 +81,8 @@ def one_round(
 ) -> Run:
     """The trainer after one round of `TRIED` samples; what it wrote is gone."""
     method, group = config.method, getattr(config.method, "group_size", 1)
-    samples = min(method.num_rollouts, -(-TRIED // group) * group)
+    share = -(-TRIED // processes.count())  # num_rollouts counts per process
+    samples = min(method.num_rollouts, -(-share // group) * group)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of rewards that are all the same: the signs say it
         trial = config.evolve(
@@ -124,7 +127,7 @@ def of_rewards(rewards: list[float]) -> list[tuple[str, str]]:
     return [
         (
             f"reward of {len(values)} samples",
-            f"mean {values.mean():.3g}, standard deviation {values.std(ddof=0):.3g}",
+            f"mean {values.mean():.3g}, standard deviation {values.std(ddof=0):.3g}, on held-out prompts",
         ),
         (
             "lowest and highest",
@@ -141,14 +144,16 @@ def seconds(trial: Run, config: TRLConfig, held_out: int) -> float:
     a_round = config.method.ppo_epochs * -(-config.method.num_rollouts // config.train.batch_size)
     evaluations = 2 + (steps - 1) // config.train.eval_interval
     one = trial.evaluation_seconds * held_out / len(trial.eval_prompts)
-    return steps / a_round * config.method.num_rollouts * a_sample + evaluations * one
+    samples = config.method.num_rollouts * processes.count()
+    return steps / a_round * samples * a_sample + evaluations * one
 
 
 def memory(device: torch.device) -> str:
     """The most memory that was taken, and what there is."""
     if device.type == "cuda":
         return f"{peak_bytes() / GB:.1f} GB of the GPU's {torch.cuda.get_device_properties(device).total_memory / GB:.0f}"
-    return f"{peak_bytes() / GB:.1f} GB of {psutil.virtual_memory().total / GB:.0f}, by this program in all"
+    program = "this program in all" if processes.count() == 1 else f"each of {processes.count()} processes"
+    return f"{peak_bytes() / GB:.1f} GB of {psutil.virtual_memory().total / GB:.0f}, by {program}"
 
 
 def in_words(duration: float) -> str:
@@ -175,7 +180,10 @@ def nothing_to_gain(rewards: list[float]) -> list[Sign]:
     value, count = Counter(rewards).most_common(1)[0]
     if value < max(rewards) or count == len(rewards) or count < len(rewards) / 2:
         return []
-    what = f"{count / len(rewards):.0%} of the samples have the highest reward already, {value:.3g}: little is left to learn"
+    what = (
+        f"{count / len(rewards):.0%} of the {len(rewards)} samples on held-out prompts have the highest reward already, {value:.3g}: "
+        "little is left to learn"
+    )
     return [
         Sign(
             False, what, "Ask for more, or start from prompts that fail more often", "05 Before any training"

@@ -26,6 +26,7 @@ from helpers.errors import CourseError
 from helpers.figures import describe
 from helpers.monitor import draw_history
 from helpers.ppo.config import TRLConfig, as_config
+from helpers.ppo.parallel import processes
 from helpers.ppo.run import Run
 from helpers.verdict import verdict
 from helpers.widgets.design import strip
@@ -252,32 +253,38 @@ def curves(trainer: Run) -> str:
 
 
 def samples(compared: pd.DataFrame, moves: list[list[tuple[str, float]]]) -> str:
-    """Every sample before and after, the largest gain first, with buttons that sort them otherwise."""
+    """Every sample before and after, the largest gain first, with buttons that sort them otherwise.
+
+    The roles are those that the elements have by themselves; some browsers forget them where report.css lays a table out otherwise.
+    """
     numbers = {"reward_before": "reward before", "reward_after": "reward after", "gain": "gain"}
     numbers |= {"tokens": "tokens after"}
     rows = compared.assign(tokens=[len(tokens) for tokens in moves])
     rows = rows.sort_values("gain", ascending=False, kind="stable").to_dict("records")
     texts = {"prompt": "prompt", "before": "text", "after": "text"}
-    heads = "".join(f'<th scope="col" class="{kind}">{name}</th>' for name, kind in texts.items())
+    head = '<th role="columnheader" scope="col"'
+    heads = "".join(f'{head} class="{kind}">{name}</th>' for name, kind in texts.items())
     heads += "".join(
-        f'<th scope="col" class="n"{" aria-sort=descending" * (name == "gain")}><button type="button">{words}</button></th>'
+        f'{head} class="n"{" aria-sort=descending" * (name == "gain")}><button type="button">{words}</button></th>'
         for name, words in numbers.items()
     )
     lines = []
     for row in rows:
         cells = [
-            f'<td class="{kind}" data-label="{name}">{escape(row[name])}</td>' for name, kind in texts.items()
+            f'<td role="cell" class="{kind}" data-label="{name}">{escape(row[name])}</td>'
+            for name, kind in texts.items()
         ]
         cells += [
-            f'<td class="n" data-label="{words}" data-value="{row[name]!r}">{cell(row[name])}</td>'
+            f'<td role="cell" class="n" data-label="{words}" data-value="{row[name]!r}">{cell(row[name])}</td>'
             for name, words in numbers.items()
         ]
-        lines.append(f"<tr>{''.join(cells)}</tr>\n")
+        lines.append(f'<tr role="row">{"".join(cells)}</tr>\n')
     note = f"{len(rows)} samples: each prompt continued by the model before training and by the tuned one, with the same seed."
     return (
         f'<p class="note">{note} A press on the name of a column of numbers sorts by it.</p>\n'
         '<div class="scroll samples" tabindex="0" role="region" aria-label="Samples before and after">'
-        f"<table><thead><tr>{heads}</tr></thead>\n<tbody>{''.join(lines)}</tbody></table></div>"
+        f'<table role="table"><thead role="rowgroup"><tr role="row">{heads}</tr></thead>\n'
+        f'<tbody role="rowgroup">{"".join(lines)}</tbody></table></div>'
     )
 
 
@@ -358,16 +365,20 @@ def settings(trainer: Run) -> str:
 
 
 def settings_table(names: list[str], rows: list[tuple[str, ...]]) -> str:
-    """Settings with their values as a table."""
-    heads = "".join(f'<th scope="col">{name}</th>' for name in names)
+    """Settings with their values as a table; roles as in `samples`."""
+    heads = "".join(f'<th role="columnheader" scope="col">{name}</th>' for name in names)
     lines = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>'
-        + "".join(f'<td data-label="{word}">{escape(value)}</td>' for word, value in zip(names[1:], values))
+        f'<tr role="row"><th role="rowheader" scope="row">{escape(name)}</th>'
+        + "".join(
+            f'<td role="cell" data-label="{word}">{escape(value)}</td>'
+            for word, value in zip(names[1:], values)
+        )
         + "</tr>\n"
         for name, *values in rows
     )
     return (
-        f'<div class="settings"><table><thead><tr>{heads}</tr></thead>\n<tbody>{lines}</tbody></table></div>'
+        f'<div class="settings"><table role="table"><thead role="rowgroup"><tr role="row">{heads}</tr></thead>\n'
+        f'<tbody role="rowgroup">{lines}</tbody></table></div>'
     )
 
 
@@ -399,7 +410,8 @@ def how(trainer: Run, reward: str, prompts: str, repeat: str) -> str:
 
 
 def facts(trainer: Run, reward: str, prompts: str) -> dict[str, str]:
-    """What the run's numbers depend on beside its settings: model, reward, prompts, seed, engine, device and versions."""
+    """What the run's numbers depend on beside its settings: model, reward, prompts, seed, engine, devices and versions."""
+    count = processes.count()
     return {
         "base model": base_name(trainer),
         "reward": reward,
@@ -407,7 +419,7 @@ def facts(trainer: Run, reward: str, prompts: str) -> dict[str, str]:
         "steps": f"{trainer.step} of {trainer.total_steps}",
         "seed": str(trainer.config.train.seed),
         "engine": with_version(trainer.engine),
-        "device": f"{trainer.device} ({platform.machine()})",
+        "device": f"{trainer.device} ({platform.machine()})" + (f", {count} processes" if count > 1 else ""),
         "Python": platform.python_version(),
     } | {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
 

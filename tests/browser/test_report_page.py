@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import SCREENSHOTS
+from conftest import CHROMIUM, LAUNCH, SCREENSHOTS
 from ppo_run import small_run
 from report_run import HELD_OUT, HOSTILE, WORDS, compare_run
 
@@ -46,8 +46,20 @@ PALE = """() => {
     return [seen, pale];
 }"""
 CUT = """() => Array.from(document.querySelectorAll('h1, h2, h3, p, dd, th, td, li, ruby, summary, pre, button, svg'))
+    .filter((part) => getComputedStyle(part.closest('.settings thead') || part).clipPath === 'none')  // the others are only read out
     .filter((part) => part.getBoundingClientRect().right > innerWidth || part.scrollWidth > part.clientWidth + 1 && part.clientWidth)
     .map((part) => part.outerHTML.slice(0, 200))"""
+
+
+# Parts of tables that the page lays out as no table, which some browsers then no longer take for one, unless it says their role.
+WITHOUT_ROLE = """() => Array.from(document.querySelectorAll('table, thead, tbody, tr, th, td'))
+    .filter((part) => !getComputedStyle(part).display.startsWith('table') && !part.hasAttribute('role'))
+    .map((part) => part.outerHTML.slice(0, 200))"""
+COLUMNS = ["prompt", "before", "after", *PLACES]
+HEADS = "\n".join(
+    ["- rowgroup:", "  - row:"]
+    + [f'    - columnheader "{name}"' + f':\n      - button "{name}"' * (name in PLACES) for name in COLUMNS]
+)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +125,63 @@ def test_a_thousand_samples_are_sorted(thousand, open_page, width):
         assert page.locator("[aria-sort]").count() == 1
     assert sorted(page.locator(".samples tbody tr").all_text_contents()) == texts
     assert heard == [page.url]
+
+
+@pytest.fixture
+def listening(browser):
+    """A browser that a screen reader listens to: it tells of rows out of sight too, whose layout it puts off."""
+    chromium = browser.browser_type.launch(
+        executable_path=CHROMIUM, args=[*LAUNCH, "--force-renderer-accessibility"]
+    )
+    yield chromium
+    chromium.close()
+
+
+def told(page) -> dict:
+    """What the browser tells a screen reader: the root of its tree of {role, name, children}."""
+    nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    by_id = {node["nodeId"]: node for node in nodes}
+
+    def shown(node):
+        """The node; in place of one that is passed over, what is in it."""
+        children = [each for child in node["childIds"] if child in by_id for each in shown(by_id[child])]
+        if node["ignored"]:
+            return children
+        name = node.get("name", {}).get("value", "")
+        return [{"role": node["role"]["value"], "name": name, "children": children}]
+
+    return shown(nodes[0])[0]
+
+
+def parts(node: dict, role: str) -> list[dict]:
+    """The nodes of a role below a node, in their order."""
+    below = [part for child in node["children"] for part in parts(child, role)]
+    return [node, *below] if node["role"] == role else below
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_a_screen_reader_finds_tables(thousand, listening, width):
+    from playwright.sync_api import expect
+
+    page = listening.new_page(viewport={"width": width, "height": 900})
+    page.goto(thousand[0].as_uri())
+    page.locator("details").evaluate("part => { part.open = true; }")
+    assert page.evaluate(WITHOUT_ROLE) == []
+    expect(page.locator(".samples thead")).to_match_aria_snapshot(HEADS)
+    expect(page.get_by_role("columnheader", name="gain")).to_have_attribute("aria-sort", "descending")
+    samples, _, settings, more, _ = parts(told(page), "table")
+    heads, rows = samples["children"]
+    assert (heads["role"], rows["role"]) == ("rowgroup", "rowgroup")
+    assert [head["name"] for head in parts(heads, "columnheader")] == COLUMNS
+    assert {(row["role"], len(row["children"])) for row in rows["children"]} == {("row", len(COLUMNS))}
+    texts = page.locator(".samples tbody td").all_text_contents()
+    cells = [cell["name"] for cell in parts(rows, "cell")]
+    assert len(cells) == len(texts) == 1000 * len(COLUMNS)
+    unlike = [(cell, text) for cell, text in zip(cells, texts) if cell.split() != text.split()]
+    assert unlike[:3] == []  # three, since pytest compares thousands for minutes
+    for table, names in [(settings, ["setting", "value", "default"]), (more, ["setting", "value"])]:
+        assert [head["name"] for head in parts(table, "columnheader")] == names
+        assert len(parts(table, "cell")) == (len(names) - 1) * len(parts(table, "rowheader")) > 10
 
 
 def test_nothing_runs_and_nothing_is_fetched(trainer, open_page, tmp_path):

@@ -1,13 +1,14 @@
-"""The checks of notebook 13 name the mistake that was made, and accept what is right."""
+"""Answers to the exercises of notebook 13, right and wrong, each with words of the sentence for it: `test_exercises.py` holds the checks to them."""
 
-import pytest
-from common import said
+from common import known
 
 from helpers import exercises
 
+KNOWN = []
 
-@pytest.mark.parametrize(
-    "answer, message",
+
+KNOWN += known(
+    exercises.check_preflight,
     [
         ("nothing to gain", "Correct"),
         (" Nothing to gain", "Correct"),
@@ -18,12 +19,10 @@ from helpers import exercises
         (None, "Not attempted yet"),
     ],
 )
-def test_preflight(capsys, answer, message):
-    assert message in said(capsys, exercises.check_preflight(answer), message)
 
 
-@pytest.mark.parametrize(
-    "answer, message",
+KNOWN += known(
+    exercises.check_reward_parts,
     [
         (["0.75*JUDGE:Impactful", "0.25*words<=20"], "Correct"),
         (("0.25 * words <= 20", ".75 * JUDGE:Impactful"), "Correct"),
@@ -40,5 +39,3 @@ def test_preflight(capsys, answer, message):
         (None, "Not attempted yet"),
     ],
 )
-def test_reward_parts(capsys, answer, message):
-    assert message in said(capsys, exercises.check_reward_parts(answer), message)

@@ -1,8 +1,7 @@
-"""The exercises of notebook 04: right answers pass, and each known mistake is named."""
+"""Answers to the exercises of notebook 04, right and wrong, each with words of the sentence for it: `test_exercises.py` holds the checks to them."""
 
 import random
 
-import pytest
 import torch
 
 from helpers import exercises
@@ -39,7 +38,7 @@ def top_p_of_transformers(probs, p):
     return TopPLogitsWarper(p)(None, probs.log()[None])[0].softmax(-1)
 
 
-def own_prompts(prompts):
+def check_own_prompts(prompts):
     return exercises.check_own_prompts(prompts, HELD_OUT)
 
 
@@ -51,8 +50,8 @@ FIVE = [
     "At first",
 ]
 RIGHT = [
-    (own_prompts, FIVE),
-    (own_prompts, (*FIVE, "A sixth")),
+    (check_own_prompts, FIVE),
+    (check_own_prompts, (*FIVE, "A sixth")),
     (exercises.check_split, split),
     (exercises.check_position_ids, position_ids),
     (exercises.check_position_ids, position_ids_as_transformers),
@@ -63,29 +62,17 @@ RIGHT = [
 ]
 
 
-@pytest.mark.parametrize("check, answer", RIGHT)
-def test_right_answer(check, answer, capsys):
-    assert check(answer) is True
-    assert capsys.readouterr().out.startswith("Correct")
+def in_place(mask):
+    """A function that changes its argument must not change what it is checked against."""
+    return mask.cumsum_(-1).sub_(1).clamp_(min=0)
 
 
-CHECKS_OF_FUNCTIONS = [exercises.check_split, exercises.check_position_ids, exercises.check_top_p]
-
-
-@pytest.mark.parametrize(
-    "check, answer",
-    [(check, answer) for check in [own_prompts, *CHECKS_OF_FUNCTIONS] for answer in (None, ...)]
-    + [(check, lambda *arguments: None) for check in CHECKS_OF_FUNCTIONS],
-)
-def test_not_attempted(check, answer, capsys):
-    assert check(answer) is False
-    assert capsys.readouterr().out == "Not attempted yet.\n"
-
-
-def test_two_nones_are_not_attempted(capsys):
-    assert exercises.check_split(lambda prompts, n_eval: (None, None)) is False
-    assert capsys.readouterr().out == "Not attempted yet.\n"
-
+OPEN = [
+    (exercises.check_split, lambda prompts, n_eval: (None, None)),
+    (exercises.check_split, lambda prompts, n_eval: None),
+    (exercises.check_position_ids, lambda mask: None),
+    (exercises.check_top_p, lambda probs, p: None),
+]
 
 # -------------------------------------------------------------------------------------------------------- wrong answers
 
@@ -155,14 +142,14 @@ def raises(*arguments):
 
 
 WRONG = [
-    (own_prompts, "one text", "of type str"),
-    (own_prompts, FIVE[:4], "4 prompts so far"),
-    (own_prompts, [*FIVE, FIVE[0]], "1 of your prompts repeat"),
-    (own_prompts, [*FIVE, HELD_OUT[0]], "is held out"),
-    (own_prompts, [*FIVE, "I liked "], "begins or ends with a space"),
-    (own_prompts, [*FIVE, "One\ntwo"], "has a line break"),
-    (own_prompts, [*FIVE, "  "], "is no prompt"),
-    (own_prompts, [*FIVE, 5], "is no prompt"),
+    (check_own_prompts, "one text", "of type str"),
+    (check_own_prompts, FIVE[:4], "4 prompts so far"),
+    (check_own_prompts, [*FIVE, FIVE[0]], "1 of your prompts repeat"),
+    (check_own_prompts, [*FIVE, HELD_OUT[0]], "is held out"),
+    (check_own_prompts, [*FIVE, "I liked "], "begins or ends with a space"),
+    (check_own_prompts, [*FIVE, "One\ntwo"], "has a line break"),
+    (check_own_prompts, [*FIVE, "  "], "is no prompt"),
+    (check_own_prompts, [*FIVE, 5], "is no prompt"),
     (exercises.check_split, split_first, "Did you split before you removed the repeats?"),
     (exercises.check_split, split_first_then_deduplicate, "Did you split before you removed the repeats?"),
     (exercises.check_split, split_first_then_remove_held_out, "train has repeats"),
@@ -202,17 +189,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("check, answer, mistake", WRONG)
-def test_known_mistake_is_named(check, answer, mistake, capsys):
-    assert check(answer) is False
-    printed = capsys.readouterr().out
-    assert printed.startswith("Not yet: ") and mistake in printed
-
-
-def test_the_readers_function_gets_copies(capsys):
-    """A function that changes its argument in place must not change what it is checked against."""
-
-    def in_place(mask):
-        return mask.cumsum_(-1).sub_(1).clamp_(min=0)
-
-    assert exercises.check_position_ids(in_place) is True
+KNOWN = [
+    *((check, answer, "Correct") for check, answer in RIGHT),
+    (exercises.check_position_ids, in_place, "Correct"),
+    *((check, answer, "Not attempted yet") for check, answer in OPEN),
+    *WRONG,
+]

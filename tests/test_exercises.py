@@ -1,13 +1,16 @@
-"""Every check prints one line and returns a bool, whatever it gets. The notebooks' solutions are right."""
+"""Of each exercise of each notebook: its starter is not accepted, its printed solution is, known mistakes are named, junk gets one sentence.
+
+The counts go to the line that conftest.py prints at the end.
+"""
 
 import asyncio
 import collections
 import datetime
 import decimal
 import fractions
+import importlib
 import inspect
 import itertools
-import json
 import math
 import random
 import re
@@ -19,9 +22,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from common import ROOT
 
-from helpers import exercises
+from helpers import exercise_cells, exercises, notebooks
 from helpers.exercises import train
 
 CHECKS = {name: check for name, check in vars(exercises).items() if name.startswith("check_")}
@@ -244,16 +246,18 @@ def test_there_are_fifty_kinds_of_junk():
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_junk_gets_one_sentence(capsys, name):
+def test_junk_gets_one_sentence(capsys, record_property, name):
     assert faults(capsys, CHECKS[name], OTHERS.get(name, ())) == {}
+    record_property("junk survived", len(JUNK))
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_a_function_that_returns_junk_gets_one_sentence(capsys, name):
+def test_a_function_that_returns_junk_gets_one_sentence(capsys, record_property, name):
     found = faults(capsys, lambda junk, *others: CHECKS[name](returning(junk), *others), OTHERS.get(name, ()))
     # A reward function of one's own has no right answer: any three numbers do.
     fine = {"list of numbers": "accepted", "generator": "accepted"}
     assert found == (fine if name == "check_reward_function" else {})
+    record_property("junk survived", len(JUNK) - len(found))
 
 
 @pytest.mark.parametrize("made", [lambda junk: junk, returning])
@@ -280,6 +284,7 @@ def test_the_reader_can_stop_a_check():
     [
         (exercises.check_parts, [1, 2], "should be a dictionary; yours is list"),
         (exercises.check_diagnosis, "healthy", "should be a dictionary; yours is str"),
+        (exercises.check_diagnosis, [], "should be a dictionary; yours is list"),
         (exercises.check_memory, "1.82 GB", "expected a number; yours is '1.82 GB'"),
         (exercises.check_kl, object(), "the KL of each sample; reading yours raised TypeError"),
         (exercises.check_top_p, lambda probs, p: JUNK["meta tensor"](), "expected"),
@@ -320,44 +325,69 @@ NAMES = {  # what the cells of exercises take from the cells before them
     "calibration": pd.DataFrame({"count": [3, 1], "predicted": [0.1, 0.9], "observed": [0.0, 1.0]}),
     "rates": {1: 100, 2: 190, 4: 200},
 }
-CELL = re.compile(r"^exercises\.(check_\w+)\(.*\);$", re.MULTILINE)
+CHECKED = [
+    pytest.param(exercise, id=exercise.name) for exercise in exercise_cells.of_course() if exercise.check
+]
 
 
-def cells_of_exercises():
-    """Of each exercise: its code cells, from the text before them to the check, and the solution or None."""
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        cells = [
-            (cell["cell_type"], "".join(cell["source"])) for cell in json.loads(path.read_text())["cells"]
-        ]
-        for index, (kind, source) in enumerate(cells):
-            if kind != "code" or not CELL.search(source):
-                continue
-            before = list(itertools.takewhile(lambda cell: cell[0] == "code", reversed(cells[:index])))
-            starter = "\n".join([*(text for _, text in reversed(before)), source])
-            folded = cells[index + 1][1].partition("<details><summary>Solution</summary>")[2]
-            solution = re.search(r"```python\n(.*?)```", folded.partition("</details>")[0], re.DOTALL)
-            yield pytest.param(starter, solution and solution[1], id=f"{path.stem}-{CELL.search(source)[1]}")
-
-
-EXERCISES = list(cells_of_exercises())
+def starter_of(exercise):
+    """The code of the exercise's cells, as the notebook has it, and the call of its check."""
+    cells = notebooks.read(notebooks.NOTEBOOKS / f"{exercise.notebook}.ipynb").cells
+    source = "\n".join(cells[index].source for index in exercise.cells)
+    return source, exercise_cells.CHECK.search(source)[0].rstrip(";")
 
 
 def test_every_check_is_used_by_a_notebook():
-    assert {exercise.id.partition("-")[2] for exercise in EXERCISES} == set(CHECKS)
+    assert {exercise.values[0].check for exercise in CHECKED} == set(CHECKS)
 
 
-@pytest.mark.parametrize("starter, solution", EXERCISES)
-def test_a_starter_is_not_attempted(capsys, starter, solution):
-    exec(starter, dict(NAMES))
+@pytest.mark.parametrize("exercise", CHECKED)
+def test_a_starter_is_not_attempted(capsys, record_property, exercise):
+    exec(starter_of(exercise)[0], dict(NAMES))
     assert capsys.readouterr().out == "Not attempted yet.\n"
+    record_property("exercises", 1)
 
 
-@pytest.mark.parametrize("starter, solution", [exercise for exercise in EXERCISES if exercise.values[1]])
-def test_a_printed_solution_is_right(capsys, starter, solution):
+@pytest.mark.parametrize("exercise", CHECKED)
+def test_a_printed_solution_is_right(capsys, record_property, exercise):
+    assert exercise.solution, "the solution has no code"
+    starter, call = starter_of(exercise)
     names = dict(NAMES)
     exec(starter, names)
     capsys.readouterr()
-    exec(solution, names)
+    exec(exercise.solution, names)
     names["final_losses"] = FINAL_LOSSES | {"hundredth": 12.5}  # in place of three runs at tiny scale
-    result = eval(CELL.search(starter)[0].rstrip(";"), names)
-    assert result is True, capsys.readouterr().out
+    assert eval(call, names) is True, capsys.readouterr().out
+    record_property("solutions run", 1)
+
+
+# ---------------------------------------------------------------------------------------------- answers that are known
+
+KNOWN = [
+    pytest.param(*entry, id=entry[0].__name__)
+    for path in sorted(Path(__file__).parent.glob("answers_*.py"))
+    for entry in importlib.import_module(path.stem).KNOWN
+]
+RIGHT = ("Correct", "A reward function")
+OPEN = "Not attempted yet"
+
+
+@pytest.mark.parametrize("check, answer, words", KNOWN)
+def test_a_known_answer_is_named(capsys, record_property, check, answer, words):
+    result, printed = said(capsys, check, answer)
+    assert words in printed
+    assert result is printed.startswith(RIGHT) is (words in RIGHT)
+    assert printed.startswith(OPEN) is (words == OPEN)
+    if words not in (*RIGHT, OPEN):
+        record_property("known wrong answers named", 1)
+
+
+@pytest.mark.parametrize("exercise", CHECKED)
+def test_each_exercise_has_a_right_and_some_wrong_answers_that_are_known(exercise):
+    words = [
+        words
+        for check, _, words in (entry.values for entry in KNOWN)
+        if check.__name__.startswith(exercise.check)
+    ]
+    assert set(words) & set(RIGHT)
+    assert len(set(words) - {*RIGHT, OPEN}) >= 3
