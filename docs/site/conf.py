@@ -47,21 +47,12 @@ def contents() -> str:
         (ROOT / "README.md").read_text(encoding="utf-8"),
         re.MULTILINE,
     )
+    look_up = ["docs/questions", "docs/glossary", "docs/reading"]
+    more = {f"docs/{path.stem}" for path in (ROOT / "docs").glob("*.md")} - {*look_up, "docs/maintaining"}
     lists = {
         "The course": [f"{title} <{page}>" for title, page in named],
-        "To look up": ["docs/questions", "docs/glossary", "docs/reading"],
-        "More": [
-            f"docs/{name}"
-            for name in (
-                "installing",
-                "engines",
-                "measured",
-                "sampler-and-trainer",
-                "chat-templates",
-                "several-gpus",
-                "safety",
-            )
-        ],
+        "To look up": look_up,
+        "More": sorted(more),
     }
     return "".join(
         "\n\n```{toctree}\n:hidden:\n:caption: " + title + "\n" + "\n".join(pages) + "\n```\n"
