@@ -71,10 +71,12 @@ def test_figures_are_there_with_their_text_alternatives(site, path):
     for data, metadata in stored:
         sources = [source for source, alt in shown if alt == metadata["image/png"]["alt"].split()]
         pictures = [
-            (page.parent / source).read_bytes() for source in sources if not source.startswith("data:")
+            (page.parent / source).read_bytes().strip()
+            for source in sources
+            if not source.startswith("data:")
         ]
-        drawing = "".join(data.get("image/svg+xml", "")).encode()
-        assert {base64.b64decode("".join(data["image/png"])), drawing} & set(pictures), metadata
+        drawing = "".join(data.get("image/svg+xml", "")).encode().strip()
+        assert {base64.b64decode("".join(data["image/png"])).strip(), drawing} & set(pictures), metadata
 
 
 def test_the_search_finds_words_of_prose_and_of_code(site):
