@@ -76,8 +76,15 @@ def cells(file: str) -> list[str]:
 
 
 def prose(text: str) -> str:
-    """Markdown without code, formulas and addresses."""
-    for markup in (r"```.*?```", r"\$\$.*?\$\$", r"\$[^$\n]+\$", r"`[^`\n]*`", r"\]\([^)]*\)"):
+    """Markdown without code, formulas, pictures and addresses."""
+    for markup in (
+        r"!\[.*?\]\([^)]*\)",
+        r"```.*?```",
+        r"\$\$.*?\$\$",
+        r"\$[^$\n]+\$",
+        r"`[^`\n]*`",
+        r"\]\([^)]*\)",
+    ):
         text = re.sub(markup, " ", text, flags=re.DOTALL)
     return " ".join(text.split())
 
