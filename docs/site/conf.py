@@ -96,7 +96,7 @@ def slug(anchor: str) -> str:
 
 
 def notebook(content: dict, linked) -> dict:
-    """A notebook with links that lead somewhere on the site; folded are the Setup cell and what Jupyter folds."""
+    """A notebook with links that lead somewhere on the site; folded is what Jupyter folds, such as the Setup cell."""
     content["metadata"]["language_info"]["pygments_lexer"] = (
         "ipython3"  # for the lines of a shell in the Setup cell
     )
@@ -107,7 +107,7 @@ def notebook(content: dict, linked) -> dict:
             continue
         folds = cell["metadata"].get("jupyter", {})
         hidden = {
-            "hide-input": folds.get("source_hidden") or text.startswith("# Setup"),
+            "hide-input": folds.get("source_hidden"),
             "hide-output": folds.get("outputs_hidden"),
         }
         cell["metadata"]["tags"] = [
