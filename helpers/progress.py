@@ -248,7 +248,7 @@ def write_page(path: Path, name: str) -> Path:
         CourseError: another file is there, the file of progress cannot be read, or the page cannot be written.
     """
     from helpers.exercise_cells import of_course
-    from helpers.project.report import check_own, sealed
+    from helpers.seal import check_own, sealed
     from helpers.widgets.html import escape
 
     path = files.expand(path)
