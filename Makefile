@@ -49,7 +49,7 @@ mkdir $1 && touch $1/$(MARK)
 endef
 new_environment = $(new_folder) && $(PYTHON) -m venv $1
 
-.PHONY: help course test test-widgets test-browser test-colab drift trlx lab notebooks lint publish tiny clean
+.PHONY: help course test test-widgets test-browser test-colab drift trlx lab notebooks site lint publish tiny clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-20s%s\n", $$1, $$2}'
@@ -82,6 +82,12 @@ lab: .venv/.lab  ## open the course in JupyterLab
 notebooks: $(READY)  ## run the notebooks and store their outputs in them
 	@$(VENV) -m helpers notebooks
 
+SITE = out/site
+site: .venv-site/.ready  ## build the course as pages, in out/site
+	@rm -rf $(SITE)
+	@.venv-site/bin/python -m sphinx -q -W --keep-going -E -c docs/site -d .venv-site/doctrees . $(SITE)
+	@.venv-site/bin/python docs/site/links.py $(SITE)
+
 lint: $(READY)  ## check the code's style
 	@$(VENV) -m ruff check . && $(VENV) -m ruff format --check .
 
@@ -92,7 +98,7 @@ tiny: $(READY)  ## build the embedded models again
 	@$(VENV) -m helpers.maintain.build_tiny
 
 clean:  ## remove the environments that make made, and caches; results in out/ stay
-	@for folder in .venv .venv-widgets .venv-classic .venv-colab; do \
+	@for folder in .venv .venv-widgets .venv-classic .venv-colab .venv-site; do \
 		if $(call ours,$$folder); then rm -rf $$folder; \
 		elif [ -e $$folder ] || [ -L $$folder ]; then echo "$$folder is not from make, so it stays."; fi; \
 	done
@@ -131,4 +137,9 @@ PACKAGES = -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 .venv-widgets/.ready: tests/widgets/requirements.txt
 	@[ -f $@ ] || { $(call new_environment,.venv-widgets); }
 	$(call install,.venv-widgets,the widgets,-r tests/widgets/requirements.txt)
+	@touch $@
+
+.venv-site/.ready: requirements-site.txt constraints.txt
+	@[ -f $@ ] || { $(call new_environment,.venv-site); }
+	$(call install,.venv-site,the site,-c constraints.txt -r requirements-site.txt)
 	@touch $@

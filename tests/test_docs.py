@@ -3,6 +3,7 @@
 import argparse
 import ast
 import importlib.util
+import json
 import re
 import shlex
 
@@ -46,7 +47,12 @@ def links(path) -> set[str]:
 
 
 def anchors(path) -> set[str]:
-    """What GitHub calls the headings of a page."""
+    """What GitHub calls the headings of a page, and Jupyter those of a notebook."""
+    if path.suffix == ".ipynb":
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        texts = [prose("".join(cell["source"])) for cell in cells if cell["cell_type"] == "markdown"]
+        found = re.findall(r"^#+ +(.+?) *$", "\n".join(texts), re.MULTILINE)
+        return {heading.replace("`", "").replace(" ", "-") for heading in found}
     headings = re.findall(r"^#+ +(.+?) *$", prose(path.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

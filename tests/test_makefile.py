@@ -40,7 +40,12 @@ case "$1 $2" in
   "-c import sysconfig"*) echo .;;
 esac
 """
-ENVIRONMENTS = {".venv": "course", ".venv-widgets": "test-widgets", ".venv-classic": "test-browser"}
+ENVIRONMENTS = {
+    ".venv": "course",
+    ".venv-widgets": "test-widgets",
+    ".venv-classic": "test-browser",
+    ".venv-site": "site",
+}
 
 
 @pytest.fixture
@@ -53,6 +58,7 @@ def folder(tmp_path):
         "tests/widgets/requirements.txt",
         "requirements.txt",
         "requirements-lab.txt",
+        "requirements-site.txt",
         "constraints.txt",
         ".ci/quietly.py",
     ):
@@ -459,6 +465,7 @@ def test_clean_deletes_what_make_made_and_caches(folder, make):
     made(make, "test-widgets")
     made(make, "test-browser")
     made(make, "test-colab")
+    made(make, "site")
     caches = [".pytest_cache/v", ".ruff_cache/0", "helpers/__pycache__", "tests/browser/__pycache__"]
     readers = ["mine/.venv/__pycache__", ".git/__pycache__", "out/tiny/tuned", "notebooks/.ipynb_checkpoints"]
     for name in (*caches, *readers):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from html import unescape
@@ -39,16 +40,21 @@ PreferenceLabeller(pairs, Ratings("mine/ratings.jsonl")).view
 
 
 def rate(reader, number: int) -> None:
-    """Read the pair that shows, and choose its shorter text as rating number `number`."""
+    """Read the pair that shows, and choose its shorter text as rating number `number`, by a key or by a click."""
     reader.page.wait_for_timeout(400)  # the labeller takes anything quicker for a double click
-    sides = {}
-    for side in ("Left", "Right"):
-        box = reader.page.locator(
-            ".jupyter-widgets div", has=reader.page.locator(f"> b:text-is('{side}')")
-        ).last
-        sides[side] = box.inner_text().removeprefix(f"{side}\n")
-    reader.press("button", f"{min(sides, key=lambda side: len(sides[side]))} is better")
-    assert reader.sees(rf"Ratings in this file: Ada {number}\."), sides
+    left, right = (card_of(reader.page, side) for side in ("Left", "Right"))
+    if reader.by == "keyboard":
+        reader.control("textbox", "Keys").focus()
+        reader.page.keyboard.press("1" if len(left) < len(right) else "3")
+    else:
+        reader.press("button", "Left is better (1)" if len(left) < len(right) else "Right is better (3)")
+    assert reader.sees(rf"Ratings in this file: Ada {number}\."), (left, right)
+
+
+def card_of(page, side: str) -> str:
+    """The text that stands at this side of the labeller."""
+    card = page.locator(".jupyter-widgets .rlhf-card", has_text=re.compile(f"^{side}"))
+    return card.inner_text().removeprefix(side).strip()
 
 
 @pytest.mark.parametrize("server", ["lab"], indirect=True)
