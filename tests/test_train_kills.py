@@ -20,7 +20,7 @@ import yaml
 from ppo_run import PROMPTS, small_config, without_times
 from test_kills import run_script
 
-from helpers import compare, files, monitor  # noqa: F401  (imported before the first fork), seal
+from helpers import compare, files, monitor, seal  # noqa: F401  (imported before the first fork)
 from helpers.__main__ import main
 from helpers.ppo.run import History
 from helpers.project import card, preflight, prompts, report  # noqa: F401
