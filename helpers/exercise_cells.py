@@ -107,7 +107,7 @@ def first_sentence(text: str) -> str:
     """The first sentence of a text in Markdown, as plain text."""
     paragraph = " ".join(text.strip().partition("\n\n")[0].split())
     plain = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", re.sub(r"[*`$]", "", paragraph))
-    return re.split(r"(?<=[.?!:])\s", plain, maxsplit=1)[0]
+    return re.split(r"(?<=[.?!])\s", plain, maxsplit=1)[0]
 
 
 def solved(starter: str, solution: str) -> str:

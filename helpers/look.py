@@ -45,11 +45,10 @@ def dress() -> None:
     """Set how figures and tables look from here on; in a notebook a table is shown as `table_html` writes it."""
     import matplotlib as mpl
     import pandas as pd
-    from cycler import cycler
     from IPython import get_ipython
 
     colours = [palette.BLUE, palette.ORANGE, palette.GREEN, palette.PURPLE, palette.AMBER, palette.BEFORE]
-    mpl.rcParams.update(FIGURES | {"axes.prop_cycle": cycler(color=colours)})
+    mpl.rcParams.update(FIGURES | {"axes.prop_cycle": mpl.rcsetup.cycler(color=colours)})
     for name, value in TABLES.items():
         pd.set_option(name, value)
     shell = get_ipython()

@@ -318,7 +318,7 @@ def draw_history(history: History, axes: Sequence[Axes]) -> None:
     reward.plot(
         column(evals, "step"), drawn(evals, "reward/mean"), "o--", color=ORANGE, label="held-out prompts"
     )
-    kl.set_title("KL to the reference, nats a sample")
+    kl.set_title("KL, nats a sample")
     kl.plot(column(rounds, "step"), drawn(rounds, "kl"), color=BLUE, label="rollouts")
     kl.plot(column(evals, "step"), drawn(evals, "kl"), "o--", color=ORANGE, label="held-out prompts")
     explained = [row["explained_variance"] for row in rounds if "explained_variance" in row]

@@ -212,7 +212,9 @@ PAGE = """\
 body {{ font: 11pt/1.45 system-ui, sans-serif; color: #1b1f24; background: white; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }}
 h1 {{ font-size: 20pt; line-height: 1.2; margin: 0 0 .5rem }}
 .name {{ font-size: 16pt; border-bottom: 1px solid #1b1f24; min-height: 1.5em; margin: 1.5rem 0 }}
-table {{ border-collapse: collapse; width: 100% }}
+table {{ border-collapse: collapse; width: 100%; table-layout: fixed }}
+th {{ width: 4.5rem }}
+th:last-child {{ width: auto }}
 caption {{ text-align: left; font-weight: bold; padding: 1.2rem 0 .3rem }}
 th, td {{ text-align: left; vertical-align: top; padding: .15rem .6rem .15rem 0; border-top: 1px solid #d3d9df }}
 tr {{ break-inside: avoid }}
@@ -246,7 +248,7 @@ def write_page(path: Path, name: str) -> Path:
         CourseError: another file is there, the file of progress cannot be read, or the page cannot be written.
     """
     from helpers.exercise_cells import of_course
-    from helpers.project.report import check_own, sealed
+    from helpers.seal import check_own, sealed
     from helpers.widgets.html import escape
 
     path = files.expand(path)
@@ -274,5 +276,5 @@ def page_table(notebook: str, names: list[str], exercises: list["Exercise"]) -> 
         f"<td>{escape(e.task)}</td></tr>"
         for e in exercises
     )
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("exercise", "", "stars", "task"))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("exercise", "state", "stars", "task"))
     return f"<table><caption>{escape(notebook)}</caption><thead><tr>{head}</tr></thead><tbody>\n{lines}\n</tbody></table>"

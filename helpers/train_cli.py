@@ -59,8 +59,9 @@ def main(
     from helpers.project.card import check_card, write_card
     from helpers.project.preflight import preflight
     from helpers.project.prompts import split_prompts
-    from helpers.project.report import check_own, write_report
+    from helpers.project.report import write_report
     from helpers.project.rewards import reward_from
+    from helpers.seal import check_own
 
     processes.check_launch()
     os.environ.setdefault("ACCELERATE_USE_CPU", "false")  # a Mac's GPU too: this model may be a large one

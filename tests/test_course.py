@@ -548,6 +548,7 @@ def test_requirements_name_all_that_is_imported():
         "huggingface_hub": "huggingface-hub",
         "jupyter_client": "nbclient",
         "IPython": "ipykernel",
+        "PIL": "matplotlib",
         "jupyter_ui_poll": "jupyter-ui-poll",
     }
     imported = set()
@@ -557,7 +558,7 @@ def test_requirements_name_all_that_is_imported():
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.split(".")[0])
-    beside = {"trlx", "peft", "trl"}  # looked for, and done without
+    beside = {"trlx", "peft", "trl", "playwright"}  # looked for, and done without
     outside = imported - set(sys.stdlib_module_names) - {"helpers"} - beside
     assert {packages.get(name, name) for name in outside} <= set(doctor.requirements())
 

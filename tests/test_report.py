@@ -20,7 +20,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from helpers import compare, palette
 from helpers.errors import CourseError
 from helpers.project.card import check_card, write_card
-from helpers.project.report import check_own, strips, write_report
+from helpers.project.report import strips, write_report
+from helpers.seal import check_own
 from helpers.verdict import verdict
 
 

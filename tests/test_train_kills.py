@@ -20,7 +20,7 @@ import yaml
 from ppo_run import PROMPTS, small_config, without_times
 from test_kills import run_script
 
-from helpers import compare, files, monitor  # noqa: F401  (imported before the first fork)
+from helpers import compare, files, monitor, seal  # noqa: F401  (imported before the first fork)
 from helpers.__main__ import main
 from helpers.ppo.run import History
 from helpers.project import card, preflight, prompts, report  # noqa: F401
@@ -113,7 +113,7 @@ def kill_and_resume(work: Path, seed: int = 0) -> dict[str, int]:
         resumed = going_on if place else []
         assert not train(folder, arguments + resumed, (place, moments[name])), f"not killed in {name}"
         for text in ("report.html", "README.md"):
-            report.check_own(folder / "model" / text)  # whole, or not there
+            seal.check_own(folder / "model" / text)  # whole, or not there
     assert train(folder, arguments + going_on)
     return moments
 

@@ -9,7 +9,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from docutils.nodes import make_id
+from docutils.nodes import SkipNode, make_id
 from latex2mathml.converter import convert
 from myst_nb.core.render import NbElementRenderer
 
@@ -47,21 +47,12 @@ def contents() -> str:
         (ROOT / "README.md").read_text(encoding="utf-8"),
         re.MULTILINE,
     )
+    look_up = ["docs/questions", "docs/glossary", "docs/reading"]
+    more = {f"docs/{path.stem}" for path in (ROOT / "docs").glob("*.md")} - {*look_up, "docs/maintaining"}
     lists = {
         "The course": [f"{title} <{page}>" for title, page in named],
-        "To look up": ["docs/questions", "docs/glossary", "docs/reading"],
-        "More": [
-            f"docs/{name}"
-            for name in (
-                "installing",
-                "engines",
-                "measured",
-                "sampler-and-trainer",
-                "chat-templates",
-                "several-gpus",
-                "safety",
-            )
-        ],
+        "To look up": look_up,
+        "More": sorted(more),
     }
     return "".join(
         "\n\n```{toctree}\n:hidden:\n:caption: " + title + "\n" + "\n".join(pages) + "\n```\n"
@@ -105,7 +96,7 @@ def slug(anchor: str) -> str:
 
 
 def notebook(content: dict, linked) -> dict:
-    """A notebook with links that lead somewhere on the site; folded are the Setup cell and what Jupyter folds."""
+    """A notebook with links that lead somewhere on the site; folded is what Jupyter folds, such as the Setup cell."""
     content["metadata"]["language_info"]["pygments_lexer"] = (
         "ipython3"  # for the lines of a shell in the Setup cell
     )
@@ -116,7 +107,7 @@ def notebook(content: dict, linked) -> dict:
             continue
         folds = cell["metadata"].get("jupyter", {})
         hidden = {
-            "hide-input": folds.get("source_hidden") or text.startswith("# Setup"),
+            "hide-input": folds.get("source_hidden"),
             "hide-output": folds.get("outputs_hidden"),
         }
         cell["metadata"]["tags"] = [
@@ -158,17 +149,25 @@ def described(render):
 
 
 def inline_formula(writer, node) -> None:
-    """Write a formula within a line as MathML."""
-    writer.body.append(convert(node.astext()))
+    """Write a formula within a line."""
+    writer.body.append(mathml(node.astext(), "inline"))
+    raise SkipNode
 
 
 def formula(writer, node) -> None:
-    """Write a formula that stands alone as MathML, in a box that scrolls where the screen is narrow."""
-    writer.body.append(f'<div class="formula" tabindex="0">{convert(node.astext(), display="block")}</div>')
+    """Write a formula that stands alone, in a box that scrolls where the screen is narrow."""
+    writer.body.append(f'<div class="formula" tabindex="0">{mathml(node.astext(), "block")}</div>')
+    raise SkipNode
 
 
-def skip(writer, node) -> None:
-    """Nothing is left to write where a formula ends."""
+def mathml(source: str, display: str) -> str:
+    """A formula as MathML; round the names of functions there is the thin space that TeX has and the converter leaves out."""
+    space = '<mspace width="0.17em" />'
+    return re.sub(
+        r"<mi>(log|min|max)</mi>",
+        rf"<mrow>{space}<mi>\1</mi>{space}</mrow>",
+        convert(source, display=display),
+    )
 
 
 def first_page(app, error) -> None:
@@ -181,7 +180,7 @@ def setup(app) -> dict:
     """Sphinx calls this."""
     NbElementRenderer.render_image = described(NbElementRenderer.render_image)
     app.add_html_math_renderer(
-        "mathml", inline_renderers=(inline_formula, skip), block_renderers=(formula, skip)
+        "mathml", inline_renderers=(inline_formula, None), block_renderers=(formula, None)
     )
     app.connect("source-read", read)
     app.connect("build-finished", first_page)

@@ -10,14 +10,13 @@ from helpers.errors import CourseError
 from helpers.ppo.run import Run
 from helpers.project.report import (
     base_name,
-    check_own,
     facts,
     method_name,
     refuse_unfinished,
     result,
-    sealed,
     title,
 )
+from helpers.seal import check_own, sealed
 
 TEXT = """\
 # {title}

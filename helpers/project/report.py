@@ -28,6 +28,7 @@ from helpers.monitor import draw_history
 from helpers.ppo.config import TRLConfig, as_config
 from helpers.ppo.parallel import processes
 from helpers.ppo.run import Run
+from helpers.seal import check_own, sealed
 from helpers.verdict import verdict
 from helpers.widgets.design import strip
 from helpers.widgets.html import cell, escape, number, plain
@@ -37,7 +38,6 @@ STRIPS = 5
 """Samples whose tokens are shown."""
 INK, RULE = "#1b1f24", "#d3d9df"
 """What matplotlib draws in; the page's colours take their place, which a dark page changes."""
-SEAL = "<!-- Written by the RLHF course. Where this is edited, the course leaves the file alone: {} -->\n"
 
 PAGE = """\
 <!DOCTYPE html>
@@ -125,32 +125,6 @@ def refuse_unfinished(trainer: Run, compared: pd.DataFrame) -> None:
     if not len(compared):
         raise CourseError(
             "no samples were compared: give what compare.before_after returns for at least one prompt"
-        )
-
-
-def sealed(text: str) -> str:
-    """A text with a last line by which `check_own` knows that the course wrote all of it."""
-    return text + SEAL.format(digest_of(text.encode("utf-8", "backslashreplace")))
-
-
-def digest_of(data: bytes) -> str:
-    """A short digest of what stands in a file."""
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
-def check_own(path: Path) -> None:
-    """Check that writing to `path` replaces nothing but what `sealed` made; call it before the work whose result goes there.
-
-    Raises:
-        CourseError: something else is there, or someone edited it.
-    """
-    if not path.exists():
-        return
-    data = path.read_bytes() if path.is_file() else b""
-    text, start, seal = data.rpartition(SEAL[:16].encode())
-    if start + seal != SEAL.format(digest_of(text)).encode():
-        raise CourseError(
-            f"{path} is there and is not as the course wrote it, so it is left as it is: move it away, or choose another place."
         )
 
 

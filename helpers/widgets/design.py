@@ -21,7 +21,7 @@ def style_sheet() -> str:
     css = Path(__file__).with_name("design.css").read_text(encoding="utf-8")
     for name in COLOURS:
         css = css.replace(f"%{name}%", getattr(palette, name))
-    return f"<style>{css}</style>"
+    return f"<style>{' '.join(css.split())}</style>"  # one line: notebooks are stored with it
 
 
 def framed(*parts: widgets.Widget) -> widgets.VBox:
