@@ -64,7 +64,7 @@ def test_reward_inspector(open_notebook, screenshot, reader_by):
         ("I watched this film and fell asleep.", r"0\.0\d"),
     ]:
         reader.type("Text", typed)
-        assert reader.sees(rf"Rewards of this text\s+judge\s+keywords\s+combined\s+{score}"), typed
+        assert reader.sees(rf"Rewards of this text\s+judge\s+{score}"), typed
     reader.press("button", "keywords")
     reader.press("button", "Words that moved it")
     assert reader.sees("By how much keywords falls without the word")
@@ -152,12 +152,12 @@ def test_preference_labeller(open_notebook, screenshot, server):
         rated = press_and_see(reader, "Undo (5)", rated - 1)
         reader.type("Reason (optional)", "it is shorter")
         rated = press_and_see(reader, "Left is better (1)", rated + 1)
-        for key in "123":
+        if by == "keyboard":  # once: the tenth showing is of a pair that was rated before
             reader.page.wait_for_timeout(500)
             reader.control("textbox", "Keys").focus()
-            reader.page.keyboard.press(key)
+            reader.page.keyboard.press("3")
             rated += 1
-            assert reader.sees(rf"\b{rated} of \d+ rated"), key
+            assert reader.sees(rf"\b{rated} of \d+ rated")
             assert reader.control("textbox", "Keys").input_value() == "", "ready for the next key"
         reader.page.close()
 
