@@ -64,7 +64,7 @@ test-widgets: .venv-widgets/.ready  ## the widgets on Colab's ipywidgets 7.7, in
 	@.venv-widgets/bin/python -m pytest -q tests/widgets
 
 test-browser: .venv/.browser .venv-classic/.ready  ## work the widgets in a real browser (needs Chromium); screenshots go to out/screenshots
-	@$(VENV) -m pytest -q -s -rs tests/browser
+	@$(VENV) -m pytest -q -rs -n 2 tests/browser
 
 test-colab: $(READY)  ## [COLAB=FILE]: the notebooks on Colab's packages, on the oldest allowed, and on the newest
 	@$(call new_folder,.venv-colab)
