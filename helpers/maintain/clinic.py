@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from helpers import reviews
 from helpers.course import Course
+from helpers.feedback.reward_model import training_data
 from helpers.maintain import details
 from helpers.maintain.bench.seeds import notebook_config
 from helpers.maintain.stored_outputs import run_tagged
@@ -290,7 +291,7 @@ def feedback() -> dict:
 def reward_model(ratings: int | None, seed: int) -> PreTrainedModel:
     """One fitted to `ratings` of notebook 09's ratings, drawn by `seed`, or to all of them where None."""
     names = feedback()
-    data = names["training_data"](names["rated"]["train"])
+    data = training_data(names["rated"]["train"])
     return names["fit"](data if ratings is None else random.Random(seed).sample(data, ratings), seed=seed)
 
 

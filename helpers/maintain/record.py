@@ -10,6 +10,7 @@ import pandas as pd
 
 from helpers import course, reviews
 from helpers.course import Course
+from helpers.feedback.reward_model import training_data
 from helpers.files import write_text
 from helpers.maintain import clinic as gallery
 from helpers.maintain import details as one_detail_less
@@ -86,7 +87,7 @@ def goodhart(here: Course) -> dict[str, pd.DataFrame]:
         prompts) and the samples of the last evaluation (ratings, draw, prompt, output, proxy, gold).
     """
     names = run_tagged(NOTEBOOKS / "09_human_feedback.ipynb", "recipe")
-    data, tested = (names["training_data"](rated) for rated in (names["rated"]["train"], names["true_test"]))
+    data, tested = (training_data(rated) for rated in (names["rated"]["train"], names["true_test"]))
     runs, samples = [], []
     for ratings in [n for n in RATINGS if n <= len(data)]:
         for draw in range(DRAWS):
@@ -217,7 +218,7 @@ def ensemble(here: Course) -> dict[str, pd.DataFrame]:
 
 def rated_again(names: dict, data: list, again: str, ratings: list, settings: dict) -> tuple[Run, list[dict]]:
     """The trainer of a run on a reward model of `data` and of `ratings` that came later, and a row for each of its looks."""
-    data = data + (names["training_data"](ratings) if ratings else [])
+    data = data + (training_data(ratings) if ratings else [])
     model = names["fitted"](data, settings["seed"])
     trainer = names["train"](names["normalised"](model), **settings)
     about = {"rated again": again, "ties": sum(rating.choice == "tie" for rating in ratings)}
