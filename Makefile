@@ -84,7 +84,8 @@ notebooks: $(READY)  ## run the notebooks and store their outputs in them
 
 SITE = out/site
 site: .venv-site/.ready  ## build the course as pages, in out/site
-	@rm -rf $(SITE)
+	@mkdir -p $(dir $(SITE))
+	@$(call new_folder,$(SITE))
 	@.venv-site/bin/python -m sphinx -q -W --keep-going -E -c docs/site -d .venv-site/doctrees . $(SITE)
 	@.venv-site/bin/python docs/site/links.py $(SITE)
 

@@ -57,8 +57,7 @@ class Course:
 
     def show_path(self, path: str | Path) -> str:
         """The path from the course's top folder, where it lies inside it: what a notebook prints names no machine."""
-        path = Path(path).absolute()
-        return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+        return show_path(path)
 
     def save_result(self, **numbers) -> None:
         """Add numbers (and paths) to this scale's result.json, which `python -m helpers run` tabulates."""
@@ -98,6 +97,12 @@ class Course:
         if isinstance(value, Path):
             return self.show_path(value)
         return value.item() if hasattr(value, "item") else value  # numpy's and torch's numbers
+
+
+def show_path(path: str | Path) -> str:
+    """`Course.show_path`, for what runs without a start."""
+    path = Path(path).absolute()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 def start(seed: int = 0) -> Course:

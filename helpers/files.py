@@ -345,17 +345,19 @@ def remove_left_over(place: Path) -> None:
     """Remove what saves to a file or folder left that were killed: by a process of this machine that is gone, or a day ago."""
     inside = place.glob(".course-*.part") if place.is_dir() else []
     beside = (path for path in place.parent.glob(".*.part") if path.name.startswith(f".{place.name}.course-"))
-    left = [path for path in [*inside, *beside] if PART.search(path.name) and not path.is_symlink()]
-    if not left:
-        return
-    import psutil  # only where something was left: not every environment has it
-
-    for path in left:
+    for path in [*inside, *beside]:
         found = PART.search(path.name)
+        if not found or path.is_symlink():
+            continue
+        import psutil  # only where something was left: not every environment has it
+
         gone = found["host"] == this_host() and not psutil.pid_exists(int(found["process"]))
         with contextlib.suppress(OSError):
             if gone or time.time() - path.stat().st_mtime > DAY:
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
 
 
 def reason(error: Exception) -> str:

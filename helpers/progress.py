@@ -68,17 +68,13 @@ def names_in(path: Path) -> list[str]:
         with open(path, "rb") as file:
             found = json.loads(file.read(LIMIT + 1).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CourseError(f"{shown(path)} cannot be read: {files.reason(error)}.") from error
+        raise CourseError(f"{course.show_path(path)} cannot be read: {files.reason(error)}.") from error
     names = found.get("solved") if isinstance(found, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise CourseError(f'{shown(path)} is no file of progress: it has no list of names under "solved".')
+        raise CourseError(
+            f'{course.show_path(path)} is no file of progress: it has no list of names under "solved".'
+        )
     return list(dict.fromkeys(names))
-
-
-def shown(path: Path) -> str:
-    """The path, from the course's folder where it is inside."""
-    path = path.absolute()
-    return str(path.relative_to(course.ROOT)) if path.is_relative_to(course.ROOT) else str(path)
 
 
 def mine() -> list[str]:

@@ -40,7 +40,7 @@ def make(folder: str | Path, paths: Sequence[Path] = ()) -> Path:
         editions[f"student/{path.name}"] = student(read(path), path)
         editions[f"instructor/{path.name}"] = instructor(read(path), path)
     texts = {name: nbformat.writes(notebook) + "\n" for name, notebook in editions.items()}
-    marks = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    marks = {name: digest(text.encode()) for name, text in texts.items()}
 
     def write(into: Path) -> None:
         for name, text in {**texts, MARK: json.dumps(marks, indent=1) + "\n"}.items():
@@ -72,7 +72,9 @@ def check_folder(folder: Path) -> set[str]:
         )
     try:
         marks = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        changed = sorted(name for name in there - {MARK} if marks.get(name) != digest(folder / name))
+        changed = sorted(
+            name for name in there - {MARK} if marks.get(name) != digest((folder / name).read_bytes())
+        )
     except (OSError, ValueError, AttributeError) as error:
         raise CourseError(
             f"{folder / MARK} cannot be read: {files.reason(error)}. Name another folder."
@@ -84,9 +86,9 @@ def check_folder(folder: Path) -> set[str]:
     return there - {MARK}
 
 
-def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def digest(data: bytes) -> str:
+    """The SHA-256 of what stands in a file."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def student(notebook: NotebookNode, path: Path) -> NotebookNode:

@@ -4,6 +4,7 @@ Whatever stands in a part has come through `html.escape`; each says by words and
 the style sheet, which some pages that show notebooks leave out.
 """
 
+import functools
 import math
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from helpers.widgets.html import Static, cell, escape, label, number
 COLOURS = ("BLUE", "ORANGE", "GREEN")
 
 
+@functools.cache
 def style_sheet() -> str:
     """design.css with the palette's colours, as an element of the page."""
     css = Path(__file__).with_name("design.css").read_text(encoding="utf-8")
@@ -76,6 +78,12 @@ def table(rows: list[dict], caption: str, kind: str = "") -> str:
 def continued(sample: dict) -> Static:
     """The prompt of a sample, and set off from it its output."""
     return Static(f'<span class="rlhf-quiet">{escape(sample["prompt"])}</span> {escape(sample["output"])}')
+
+
+def samples_table(samples: list[dict], caption: str) -> str:
+    """Samples {prompt, output, reward} as a table: the text, and its reward."""
+    rows = [{"sample": continued(sample), "reward": sample["reward"]} for sample in samples]
+    return table(rows, caption)
 
 
 def is_number(value: object) -> bool:

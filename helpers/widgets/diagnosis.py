@@ -16,7 +16,7 @@ from helpers.widgets.controls import (
     rest_at_ends,
     text_of,
 )
-from helpers.widgets.design import badge, columns, continued, folded, framed, in_a_row, static, table
+from helpers.widgets.design import badge, columns, folded, framed, in_a_row, samples_table, static
 from helpers.widgets.drawing import Axis, drawable
 from helpers.widgets.html import Static, label, number, paragraph, plain, sentence
 
@@ -95,12 +95,8 @@ class Diagnosis:
                 (plain(answer, 60), answer) for answer in sorted(case[name] for case in offered)
             ]
             control.value = None
-        texts = [
-            {"sample": continued(sample), "reward": sample["reward"]}
-            for sample in self.samples
-            if sample["run"] == self.case["run"]
-        ]
-        self.shown.value = table(texts[:SAMPLES], f"Patient {self.patient.value}: samples at the end")
+        own = [sample for sample in self.samples if sample["run"] == self.case["run"]]
+        self.shown.value = samples_table(own[:SAMPLES], f"Patient {self.patient.value}: samples at the end")
         self.report("", self.case["run"] in self.solved)
 
     def offered(self) -> list[dict]:

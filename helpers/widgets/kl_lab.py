@@ -12,7 +12,7 @@ from helpers.widgets.controls import (
     rest_at_ends,
     text_of,
 )
-from helpers.widgets.design import beside, cards, columns, continued, framed, in_a_row, static, table
+from helpers.widgets.design import beside, cards, columns, framed, in_a_row, samples_table, static, table
 from helpers.widgets.drawing import Axis, drawable
 from helpers.widgets.html import Static, number, sentence
 
@@ -87,12 +87,8 @@ class KLLab:
         self.picture.value = self.svg(beta)
         last = self.runs[beta][-1]
         self.end.value = cards({"reward at the end": last["reward"], "KL, nats a sample": last["kl"]})
-        texts = [
-            {"sample": continued(sample), "reward": sample["reward"]}
-            for sample in self.samples
-            if sample["beta"] == beta
-        ]
-        self.shown.value = self.left_out() + table(texts, f"beta {beta:g}: samples at the end")
+        own = [sample for sample in self.samples if sample["beta"] == beta]
+        self.shown.value = self.left_out() + samples_table(own, f"beta {beta:g}: samples at the end")
         numbers = [
             {"step": each["step"], "reward": each["reward"], "KL, nats a sample": each["kl"]}
             for each in self.runs[beta]

@@ -92,9 +92,9 @@ class PreferenceLabeller:
         """Do what the button does whose number was typed, and empty the field for the next key."""
         key = change["new"][-1:]
         self.keys.value = ""
-        button = next((button for button in self.buttons if f"({key})" in button.description), None)
-        if key and button and not button.disabled:
-            button.click()
+        for name, button in zip(NAMES, self.buttons):
+            if name.endswith(f"({key})") and not button.disabled:
+                button.click()
 
     def mine(self) -> list[Rating]:
         """This rater's ratings of these pairs, in order."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import nbformat
+from in_page import write_notebook
 
 START = """
 import sys, tempfile
@@ -104,8 +104,4 @@ diagnosis.view
 def write_gallery(path: Path) -> None:
     """Write the notebook: each widget, then each widget's static double."""
     static = [source.replace(".view", ".static()") for source in WIDGETS.values()]
-    cells = [nbformat.v4.new_code_cell(source.strip()) for source in (START, *WIDGETS.values(), *static)]
-    for cell in cells:
-        cell.metadata["jupyter"] = {"source_hidden": True}
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+    write_notebook(path, [START, *WIDGETS.values(), *static])

@@ -1,6 +1,16 @@
 """What a reader does in a page, the same in JupyterLab and in classic Notebook, by keyboard and by mouse."""
 
 import re
+from pathlib import Path
+
+import nbformat
+
+
+def write_notebook(path: Path, sources: list[str]) -> None:
+    """Write a notebook of code cells, none of which has run."""
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
 
 
 class LabPage:

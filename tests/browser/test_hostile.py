@@ -1,7 +1,7 @@
 """Texts that try to run, to break the page, to turn it round or to be typeset, through every widget, every static double and a
 live run, in both front ends."""
 
-import nbformat
+from in_page import write_notebook
 
 FORMULAS = r"costs $5 and $7, \(x\), \[y\], $$z$$, \begin{equation}e\end{equation}, \ref{f}, \$, \\, \href{javascript:alert(1)}{g}"
 TEXTS = [
@@ -91,11 +91,7 @@ def test_hostile_texts(open_notebook, screenshot, server):
     ]
     # the static doubles first: the tests' reader works with what comes last on the page
     sources = [SETUP, CONTROL, *static, INSPECTOR, PROMPTS, EXPLORER, KL_LAB, LABELLER, MONITOR]
-    cells = [nbformat.v4.new_code_cell(source.strip()) for source in sources]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    nbformat.write(
-        nbformat.v4.new_notebook(cells=cells, metadata=kernel), course / "notebooks" / "hostile.ipynb"
-    )
+    write_notebook(course / "notebooks" / "hostile.ipynb", sources)
     reader = open_notebook("hostile.ipynb")
     reader.run_all()
     reader.wait_for_text("2 steps in")

@@ -3,8 +3,8 @@
 import re
 import statistics
 
-import nbformat
 from conftest import SCREENSHOTS
+from in_page import write_notebook
 
 # From leaving the field until the text stands in the table of texts tried, which is drawn after its rewards.
 WATCH_EDITS = """() => {
@@ -60,9 +60,7 @@ def test_an_edit_shows_its_reward(open_notebook, server):
 
 def test_a_browser_for_25_000_prompts_opens(open_notebook, server):
     _, _, course = server
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(BIG)], metadata=kernel)
-    nbformat.write(notebook, course / "notebooks" / "big.ipynb")
+    write_notebook(course / "notebooks" / "big.ipynb", [BIG])
     reader = open_notebook("big.ipynb")
     reader.page.evaluate(WATCH_PAGE)
     reader.run_all()

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from html import unescape
 
-import nbformat
 import pytest
 from conftest import COURSE
+from in_page import write_notebook
 from transformers import AutoModelForCausalLM
 
 from helpers.verdict import read_history, verdict
@@ -60,10 +60,7 @@ def card_of(page, side: str) -> str:
 @pytest.mark.parametrize("server", ["lab"], indirect=True)
 def test_thirty_ratings_by_hand_become_a_policy_with_a_report(open_notebook, screenshot, server, tmp_path):
     _, _, course = server
-    cells = [nbformat.v4.new_code_cell(source.strip()) for source in (PAIRS, LABELLER)]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
-    nbformat.write(notebook, course / "notebooks" / "by_hand.ipynb")
+    write_notebook(course / "notebooks" / "by_hand.ipynb", [PAIRS, LABELLER])
     reader = open_notebook("by_hand.ipynb")
     reader.run_all()
     reader.type("Rater", "Ada")
