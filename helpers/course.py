@@ -51,9 +51,9 @@ class Course:
         """The folder of the classifier that judges reviews."""
         return assets.find_model("distilbert-imdb", self.scale, self.assets)
 
-    def steps(self, n: int) -> int:
-        """`n` training steps shortened by RLHF_BUDGET, at least one."""
-        return max(1, round(n * self.budget))
+    def steps(self, n: int, at_least: int = 1) -> int:
+        """`n` training steps, or prompts or texts, shortened by RLHF_BUDGET; `at_least` is the fewest that still make sense."""
+        return max(at_least, round(n * self.budget))
 
     def show_path(self, path: str | Path) -> str:
         """The path from the course's top folder, where it lies inside it: what a notebook prints names no machine."""
