@@ -1,28 +1,31 @@
 """Answers to the exercises of notebook 04, right and wrong, each with words of the sentence for it: `test_exercises.py` holds the checks to them."""
 
-import random
-
 import torch
 
 from helpers import exercises
 
-HELD_OUT = ["The story is a", "I saw this film"]
+PLANS = {"A": "leak", "B": "settled", "C": "broken start", "D": "fine", "E": "one prompt"}
 
 # -------------------------------------------------------------------------------------------------------- right answers
 
 
-def split(prompts, n_eval):
-    distinct = list(dict.fromkeys(prompts))
-    random.Random(0).shuffle(distinct)
-    return distinct[n_eval:], distinct[:n_eval]
+def gaps(prompt):
+    words = prompt.split()
+    return {(i, *words[:i], *words[i + 1 :]) for i in range(len(words))}
 
 
-def position_ids(mask):
-    return (mask.cumsum(-1) - 1).clamp(min=0)
+def near(train, held_out):
+    seen = {gap for prompt in train for gap in gaps(prompt)}
+    return [prompt for prompt in held_out if gaps(prompt) & seen]
 
 
-def position_ids_as_transformers(mask):
-    return (mask.cumsum(-1) - 1).masked_fill(mask == 0, 1)
+def neighbours(first, second):
+    first, second = first.split(), second.split()
+    return len(first) == len(second) and sum(a != b for a, b in zip(first, second)) == 1
+
+
+def near_by_comparing_all(train, held_out):
+    return [prompt for prompt in held_out if any(neighbours(prompt, other) for other in train)]
 
 
 def top_p(probs, p):
@@ -38,72 +41,64 @@ def top_p_of_transformers(probs, p):
     return TopPLogitsWarper(p)(None, probs.log()[None])[0].softmax(-1)
 
 
-def check_own_prompts(prompts):
-    return exercises.check_own_prompts(prompts, HELD_OUT)
-
-
-FIVE = [
-    "What I remember of",
-    "Before the film began",
-    "Her last film was",
-    "Half of the audience",
-    "At first",
-]
 RIGHT = [
-    (check_own_prompts, FIVE),
-    (check_own_prompts, (*FIVE, "A sixth")),
-    (exercises.check_split, split),
-    (exercises.check_position_ids, position_ids),
-    (exercises.check_position_ids, position_ids_as_transformers),
-    (exercises.check_position_ids, lambda mask: position_ids(mask).tolist()),
+    (exercises.check_prompt_plans, PLANS),
+    (exercises.check_near, near),
+    (exercises.check_near, near_by_comparing_all),
+    (exercises.check_near, lambda train, held_out: tuple(near(train, held_out))),
     (exercises.check_top_p, top_p),
     (exercises.check_top_p, top_p_of_transformers),
     (exercises.check_top_p, lambda probs, p: top_p(probs, p).tolist()),
 ]
 
 
-def in_place(mask):
-    """A function that changes its argument must not change what it is checked against."""
-    return mask.cumsum_(-1).sub_(1).clamp_(min=0)
+def in_place(train, held_out):
+    """A function that changes its arguments must not change what it is checked against."""
+    found = near(train, held_out)
+    held_out[:] = found
+    train.clear()
+    return held_out
 
 
 OPEN = [
-    (exercises.check_split, lambda prompts, n_eval: (None, None)),
-    (exercises.check_split, lambda prompts, n_eval: None),
-    (exercises.check_position_ids, lambda mask: None),
+    (exercises.check_prompt_plans, PLANS | {"B": None}),
+    (exercises.check_near, lambda train, held_out: None),
     (exercises.check_top_p, lambda probs, p: None),
 ]
 
 # -------------------------------------------------------------------------------------------------------- wrong answers
 
 
-def split_first(prompts, n_eval):
-    return prompts[n_eval:], prompts[:n_eval]
+def with_two_words_more(train, held_out):
+    def near(first, second):
+        first, second = first.split(), second.split()
+        return len(first) == len(second) and sum(a != b for a, b in zip(first, second)) <= 2
+
+    return [prompt for prompt in held_out if any(near(prompt, other) for other in train)]
 
 
-def split_first_then_deduplicate(prompts, n_eval):
-    return list(dict.fromkeys(prompts[n_eval:])), list(dict.fromkeys(prompts[:n_eval]))
+def where_the_gap_is_forgotten(train, held_out):
+    seen = {gap[1:] for prompt in train for gap in gaps(prompt)}
+    return [prompt for prompt in held_out if {gap[1:] for gap in gaps(prompt)} & seen]
 
 
-def split_first_then_remove_held_out(prompts, n_eval):
-    """No leak, but the training list still has repeats."""
-    held_out = list(dict.fromkeys(prompts))[:n_eval]
-    return [prompt for prompt in prompts if prompt not in held_out], held_out
+def as_long_as_the_shorter(train, held_out):
+    def near(first, second):
+        return sum(a != b for a, b in zip(first.split(), second.split())) == 1
+
+    return [prompt for prompt in held_out if any(near(prompt, other) for other in train)]
 
 
-def drop_all_that_repeat(prompts, n_eval):
-    once = [prompt for prompt in prompts if prompts.count(prompt) == 1]
-    return once[n_eval:], once[:n_eval]
+def by_sets_of_words(train, held_out):
+    def near(first, second):
+        first, second = first.split(), second.split()
+        return len(first) == len(second) and len({*first} - {*second}) == 1
+
+    return [prompt for prompt in held_out if any(near(prompt, other) for other in train)]
 
 
-def hold_out_too_many(prompts, n_eval):
-    distinct = list(dict.fromkeys(prompts))
-    return distinct[n_eval + 1 :], distinct[: n_eval + 1]
-
-
-def lose_one(prompts, n_eval):
-    train, held_out = split([prompt for prompt in prompts if prompt != "o p"], n_eval)
-    return train, held_out
+def once_for_each_neighbour(train, held_out):
+    return [prompt for prompt in held_out for other in train if neighbours(prompt, other)]
 
 
 def no_renormalising(probs, p):
@@ -142,41 +137,32 @@ def raises(*arguments):
 
 
 WRONG = [
-    (check_own_prompts, "one text", "of type str"),
-    (check_own_prompts, FIVE[:4], "4 prompts so far"),
-    (check_own_prompts, [*FIVE, FIVE[0]], "1 of your prompts repeat"),
-    (check_own_prompts, [*FIVE, HELD_OUT[0]], "is held out"),
-    (check_own_prompts, [*FIVE, "I liked "], "begins or ends with a space"),
-    (check_own_prompts, [*FIVE, "One\ntwo"], "has a line break"),
-    (check_own_prompts, [*FIVE, "  "], "is no prompt"),
-    (check_own_prompts, [*FIVE, 5], "is no prompt"),
-    (exercises.check_split, split_first, "Did you split before you removed the repeats?"),
-    (exercises.check_split, split_first_then_deduplicate, "Did you split before you removed the repeats?"),
-    (exercises.check_split, split_first_then_remove_held_out, "train has repeats"),
-    (exercises.check_split, drop_all_that_repeat, "of a repeated prompt one copy should stay"),
-    (exercises.check_split, hold_out_too_many, "held_out has 4 prompts, n_eval asked for 3"),
-    (exercises.check_split, lambda *a: split(*a)[::-1], "wrong way round"),
-    (exercises.check_split, lambda *a: tuple(map(set, split(*a))), "set and set"),
-    (exercises.check_split, lose_one, "'o p' is gone: what is not held out"),
-    (exercises.check_split, lambda *a: split(*a)[0], "expected two lists"),
-    (exercises.check_split, lambda *a: ([["a"]], [["b"]]), "['a'] is no text"),
-    (exercises.check_split, [1, 2], "should be a function"),
-    (exercises.check_split, raises, "raised IndexError: out of range"),
-    (exercises.check_position_ids, lambda mask: torch.arange(mask.shape[1]), "one row for all prompts"),
+    (exercises.check_prompt_plans, PLANS | {"A": "fine"}, "4 of 5 are right. A:"),
+    (exercises.check_prompt_plans, PLANS | {"B": "fine"}, "after forty words"),
+    (exercises.check_prompt_plans, PLANS | {"C": "fine"}, "the space between two words"),
+    (exercises.check_prompt_plans, PLANS | {"D": "leak"}, "need not come from another split"),
+    (exercises.check_prompt_plans, PLANS | {"D": "leak", "E": "fine"}, "3 of 5 are right. D:"),
+    (exercises.check_prompt_plans, PLANS | {"E": "fine"}, "on other prompts"),
+    (exercises.check_prompt_plans, PLANS | {"E": "bad"}, "E is 'bad': expected one of"),
+    (exercises.check_prompt_plans, PLANS | {"F": "fine"}, "the keys A, B, C, D and E"),
+    (exercises.check_prompt_plans, ["leak"], "yours is list"),
     (
-        exercises.check_position_ids,
-        lambda mask: torch.arange(mask.shape[1]).expand_as(mask),
-        "you numbered the columns",
+        exercises.check_near,
+        lambda *given: len(near(*given)),
+        "expected a list of prompts; your function returned 3",
     ),
-    (exercises.check_position_ids, lambda mask: mask.cumsum(-1) - 1, "did you forget to clamp?"),
-    (exercises.check_position_ids, lambda mask: mask.cumsum(-1), "off by one"),
-    (exercises.check_position_ids, lambda mask: (mask.cumsum(0) - 1).clamp(min=0), "down the batch"),
-    (exercises.check_position_ids, lambda mask: position_ids(mask).float(), "whole numbers"),
-    (exercises.check_position_ids, lambda mask: position_ids(mask)[:2], "expected the mask's shape (3, 5)"),
-    (exercises.check_position_ids, lambda mask: position_ids(mask).masked_fill(mask == 0, 99), "beyond"),
-    (exercises.check_position_ids, lambda mask: mask * 7, "for the mask [[0, 0, 1, 1, 1]"),
-    (exercises.check_position_ids, lambda mask: "positions", "expected a tensor"),
-    (exercises.check_position_ids, raises, "raised IndexError"),
+    (exercises.check_near, lambda train, held_out: near(held_out, train), "you returned training prompts"),
+    (exercises.check_near, once_for_each_neighbour, "stands in your list twice"),
+    (exercises.check_near, with_two_words_more, "in two words"),
+    (exercises.check_near, as_long_as_the_shorter, "neighbours have the same number of words"),
+    (exercises.check_near, where_the_gap_is_forgotten, "the gap is elsewhere"),
+    (exercises.check_near, by_sets_of_words, "in another order: compare them place by place"),
+    (exercises.check_near, lambda *given: near(*given)[::-1], "in another order than held_out has them"),
+    (exercises.check_near, lambda train, held_out: [p for p in held_out if p in train], "none found"),
+    (exercises.check_near, lambda *given: near(*given)[:2], "expected ['I saw this movie'"),
+    (exercises.check_near, lambda train, held_out: [["a"]], "something else than texts"),
+    (exercises.check_near, [1, 2], "should be a function"),
+    (exercises.check_near, raises, "raised IndexError"),
     (exercises.check_top_p, no_renormalising, "they sum to 0.80: scale them to 1"),
     (exercises.check_top_p, drop_the_crossing_token, "you dropped the token that crosses p"),
     (exercises.check_top_p, in_sorted_order, "in sorted order"),
@@ -191,7 +177,7 @@ WRONG = [
 
 KNOWN = [
     *((check, answer, "Correct") for check, answer in RIGHT),
-    (exercises.check_position_ids, in_place, "Correct"),
+    (exercises.check_near, in_place, "Correct"),
     *((check, answer, "Not attempted yet") for check, answer in OPEN),
     *WRONG,
 ]

@@ -33,7 +33,6 @@ OTHERS = {  # what a notebook gives some checks beside the answer
     "check_perplexity": (torch.ones(2, 6), torch.ones(2, 6)),
     "check_labels": (IDS, torch.ones_like(IDS), 3),
     "check_learning_rates": (FINAL_LOSSES,),
-    "check_own_prompts": (["The story is a"],),
     "check_graded_loss": (lambda y: math.log(y / (1 - y)),),
 }
 
@@ -320,7 +319,6 @@ NAMES = {  # what the cells of exercises take from the cells before them
     "random": random,
     "re": re,
     "torch": torch,
-    "held_out": ["The story is a"],
     "PRAISE": ("great", "wonderful", "brilliant", "excellent", "superb"),
     "calibration": pd.DataFrame({"count": [3, 1], "predicted": [0.1, 0.9], "observed": [0.0, 1.0]}),
     "rates": {1: 100, 2: 190, 4: 200},

@@ -14,7 +14,7 @@ from helpers.exercises.pipeline import (
     check_padding_share,
     check_positive,
 )
-from helpers.exercises.prompts import check_own_prompts, check_position_ids, check_split, check_top_p
+from helpers.exercises.prompts import check_near, check_prompt_plans, check_top_p
 from helpers.exercises.reward import (
     check_length_penalty,
     check_preference_loss,

@@ -1,112 +1,72 @@
-"""Notebook 04: own prompts, a split, positions, top-p."""
+"""Notebook 04: plans for prompts, near repeats, top-p."""
 
 from typing import TYPE_CHECKING
 
-from helpers.exercises.base import NOT_ATTEMPTED, Answers, Right, Unusable, attempted, call, exercise
+from helpers.exercises.base import Answers, Right, Unusable, attempted, call, exercise, filled_in, unlike
 
 if TYPE_CHECKING:
     import torch
 
 
-@exercise("a list of texts")
-def check_own_prompts(prompts: object, held_out: list[str]) -> str:
-    """Whether `prompts` are at least five prompts, fit for a prompt file, none of them in `held_out`."""
-    if not isinstance(prompts, (list, tuple)):
-        return f'my_prompts is of type {type(prompts).__name__}: write a list of texts, ["...", "..."].'
-    for prompt in prompts:
-        sentence = Answers(
-            (lambda prompt: not isinstance(prompt, str) or not prompt.strip(),
-             "is no prompt: each one is a text with at least one word."),
-            (lambda prompt: len(prompt.splitlines()) > 1,
-             "has a line break: in a file with one prompt a line it would become two prompts."),
-            (lambda prompt: prompt != prompt.strip(),
-             "begins or ends with a space: GPT-2's tokens carry the space before the next word."),
-            (lambda prompt: prompt in held_out,
-             "is held out: trained on it, the evaluation would no longer show what is new."),
-        ).sentence(prompt)  # fmt: skip
-        if sentence:
-            return f"{prompt!r} {sentence}"
-    repeats = len(prompts) - len(set(prompts))
+PROBLEMS = ("fine", "leak", "settled", "one prompt", "broken start")
+
+
+@exercise("a dictionary with the keys A, B, C, D and E")
+def check_prompt_plans(answer: object) -> str:
+    """Exercise 1: what is wrong with each of five ways to make prompts, one of `PROBLEMS` for each."""
+    plans = filled_in(answer)
+    if plans.keys() != set("ABCDE"):
+        return "the answer should be a dictionary with the keys A, B, C, D and E."
+    for name, said in plans.items():
+        if said not in PROBLEMS:
+            return f"{name} is {said!r:.60}: expected one of {', '.join(map(repr, PROBLEMS))}."
+    wrong = list(Answers(
+        (unlike("A", "leak"), "A: its evaluation prompts come from the reviews it trains on."),
+        (unlike("B", "settled"),
+         "B: after forty words of a review, is there anything left for the model to decide?"),
+        (unlike("C", "broken start"), "C: where does GPT-2 keep the space between two words?"),
+        (unlike("D", "fine"),
+         "D: no evaluation prompt is among the training prompts. It need not come from another split."),
+        (unlike("E", "one prompt"), "E: how would the model do on other prompts? This plan cannot tell."),
+    ).sentences(plans))  # fmt: skip
+    if wrong:
+        return f"{5 - len(wrong)} of 5 are right. {wrong[0]}"
+    return Right("Correct: what a run shows depends on the prompts it is shown on.")
+
+
+@exercise("a function that returns a list of prompts")
+def check_near(near: object) -> str:
+    """Exercise 2: near(train, held_out) -> the held-out prompts that differ from a training prompt in exactly one word."""
+    # the first held-out prompt has two neighbours; each of those that have none stands for one mistake
+    train = ["I saw this film", "I saw this play", "saw it again today"]
+    train += ["The plot of this", "My brother loved it", "A quiet film about two"]
+    right = ["I saw this movie", "Her brother loved it", "A quiet film about three"]
+    two, shifted = "My sister loved her", "I saw it again"
+    shorter, reordered = "The cast of", "film I saw yesterday"
+    held_out = [right[0], two, shifted, right[1], shorter, reordered, right[2]]
+    found = attempted(call(near, list(train), list(held_out)))
+    if not isinstance(found, (list, tuple)):
+        return f"expected a list of prompts; your function returned {found!r:.60}."
+    found = list(found)
+    if not all(isinstance(prompt, str) for prompt in found):
+        return "expected a list of prompts; yours holds something else than texts."
     return Answers(
-        (lambda _: repeats, f"{repeats} of your prompts repeat another one."),
-        (lambda _: len(prompts) < 5, f"{len(prompts)} prompts so far: write at least five."),
-        otherwise=Right(f"Correct: {len(prompts)} prompts of your own."),
-    ).sentence(prompts)
-
-
-@exercise("a function that returns two lists of prompts, (train, held_out)")
-def check_split(split: object) -> str:
-    """Whether split(prompts, n_eval) gives (train, held_out) without repeats or leaks, and loses nothing."""
-    prompts, n_eval = "a b,c d,a b,e f,g h,c d,a b,i j,k l,m n,k l,o p,a b,e f".split(","), 3
-    result = attempted(call(split, list(prompts), n_eval))
-    if isinstance(result, tuple) and all(part is None for part in result):
-        return NOT_ATTEMPTED
-    if not isinstance(result, tuple) or len(result) != 2:
-        return f"expected two lists, (train, held_out); your function returned {result!r:.80}."
-    if not all(isinstance(part, list) for part in result):
-        kinds = " and ".join(type(part).__name__ for part in result)
-        order = "(A set has another order in every run; dict.fromkeys keeps it.)"
-        return f"expected two lists, got {kinds}. {order}"
-    train, held_out = result
-    for prompt in train + held_out:
-        if not isinstance(prompt, str):
-            return f"{prompt!r:.60} is no text: both lists hold prompts."
-    both, lost = {*train} & {*held_out}, {*prompts} - {*train} - {*held_out}
-    early = "Remove them from the whole list, before you split."
-    gone = f"{min(lost, default='')!r} is gone:"
-    return Answers(
-        (lambda _: both,
-         f"{min(both, default='')!r} is in both lists. Did you split before you removed the repeats? Then "
-         "one copy of a prompt can land on either side, and removing repeats in each list afterwards does "
-         "not help."),
-        (lambda _: len({*train}) < len(train), f"train has repeats: {train}. {early}"),
-        (lambda _: len({*held_out}) < len(held_out), f"held_out has repeats: {held_out}. {early}"),
-        (lambda _: len(train) == n_eval != len(held_out),
-         "the two lists are the wrong way round: return (train, held_out)."),
-        (lambda _: len(held_out) != n_eval,
-         f"held_out has {len(held_out)} prompts, n_eval asked for {n_eval}."),
-        (lambda _: lost and all(prompts.count(prompt) > 1 for prompt in lost),
-         f"{gone} of a repeated prompt one copy should stay."),
-        (lambda _: lost, f"{gone} what is not held out belongs into train."),
-        otherwise=Right("Correct: no repeats, no leaks, nothing lost."),
-    ).sentence(result)  # fmt: skip
-
-
-@exercise("a function that returns a tensor of the mask's shape")
-def check_position_ids(position_ids: object) -> str:
-    """Whether position_ids(mask) counts each row's real tokens from 0. Padding may have any, but no -1."""
-    import torch
-
-    mask = torch.tensor([[0, 0, 1, 1, 1], [0, 1, 1, 1, 1], [1, 1, 1, 1, 1]])
-    returned = attempted(call(position_ids, mask.clone()))
-    result = as_tensor(returned, "a tensor of the mask's shape")
-    columns, real, right = torch.arange(mask.shape[1]), mask.bool(), mask.cumsum(-1) - 1
-
-    def where_real(known):
-        return lambda result: torch.equal(result[real], known[real])
-
-    return Answers(
-        (lambda result: result.is_floating_point(),
-         "position ids are whole numbers (they index a table), yours are floats."),
-        (lambda result: result.shape != mask.shape and torch.equal(result.flatten(), columns),
-         "one row for all prompts: padding moves each prompt by another distance, so each needs its own "
-         "row."),
-        (lambda result: result.shape != mask.shape,
-         f"expected the mask's shape {tuple(mask.shape)}, got {tuple(result.shape)}."),
-        (lambda result: where_real(right)(result) and (result < 0).any(),
-         "a position of -1 under the padding does not exist: did you forget to clamp?"),
-        (lambda result: where_real(right)(result) and (result >= mask.shape[1]).any(),
-         "a position under the padding lies beyond the batch: the model may not have that many."),
-        (where_real(right), Right("Correct: every prompt counts from its own first token.")),
-        (where_real(columns.expand_as(mask)),
-         "you numbered the columns: the first token of a padded prompt got the padding's positions as well."),
-        (where_real(right + 1),
-         "off by one: the first token of a prompt has position 0, and `cumsum` starts at 1."),
-        (where_real(mask.cumsum(0) - 1),
-         "you counted down the batch, from prompt to prompt: cumsum(-1) counts along the columns."),
-        otherwise=f"for the mask {mask.tolist()} expected {right.clamp(min=0).tolist()}, got "
-        f"{result.tolist()}.",
-    ).sentence(result)  # fmt: skip
+        (lambda found: found == right, Right("Correct: the held-out prompts that are nearly known already.")),
+        (lambda found: set(found) & set(train),
+         "you returned training prompts: return the held-out prompts that have a neighbour."),
+        (lambda found: len(set(found)) < len(found),
+         f"{right[0]!r} has two neighbours, and stands in your list twice: once is enough."),
+        (lambda found: two in found, f"{two!r} differs from {train[4]!r} in two words."),
+        (lambda found: shorter in found,
+         f"{shorter!r} is shorter than {train[3]!r}: neighbours have the same number of words. (zip stops at the shorter.)"),
+        (lambda found: reordered in found,
+         f"{reordered!r} has nearly the words of {train[0]!r}, in another order: compare them place by place."),
+        (lambda found: shifted in found,
+         f"{shifted!r} is no neighbour of {train[2]!r}: what remains is the same, but the gap is elsewhere."),
+        (lambda found: sorted(found) == sorted(right), "the right prompts, in another order than held_out has them."),
+        (lambda found: not found, "none found: a neighbour differs in one word, so it is not equal."),
+        otherwise=f"expected {right}, got {found!r:.120}.",
+    ).sentence(found)  # fmt: skip
 
 
 @exercise("a function that returns a vector of probabilities")
