@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from common import ROOT
 
-from helpers import notebooks
+from helpers import exercise_cells, notebooks
 from helpers.maintain import publish, stored_outputs
 
 PATHS = notebooks.numbered()
@@ -55,6 +55,16 @@ def test_valid(notebook):
 
 def test_one_title(notebook):
     assert len(re.findall(r"^# ", markdown(notebook), re.MULTILINE)) == 1
+
+
+def test_the_head_says_how_long_it_takes(path, notebook):
+    """To read: words at 200 a minute, folded ones left out, and half a minute for each code cell but Setup and progress; to the nearest 5."""
+    shown = re.sub(r"<details>.*?</details>", "", markdown(notebook), flags=re.DOTALL)
+    minutes = len(shown.split()) / 200 + (len(notebooks.code_cells(notebook)) - 2) / 2
+    exercises = sum(exercise.minutes or 0 for exercise in exercise_cells.of_notebook(notebook, path.stem))
+    [row] = re.findall(r"^\| Time \| .*$", notebook.cells[0].source, re.MULTILINE)
+    assert f"about {5 * round(minutes / 5)} minutes to read" in row
+    assert f"{exercises} minutes of exercises" in row
 
 
 def test_badge_and_setup_are_the_courses_own(path, notebook):
