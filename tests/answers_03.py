@@ -1,34 +1,34 @@
 """Answers to the exercises of notebook 03, right and wrong, each with words of the sentence for it: `test_exercises.py` holds the checks to them."""
 
+import numpy as np
 from common import known
 
 from helpers import exercises
+from helpers.feedback.agreement import wilson
 
 # ------------------------------------------------------------------------------------------------------------ right answers
 
 
-def positive(scores):
-    return next(entry["score"] for entry in scores if entry["label"] == "POSITIVE")
+def stars(scores):
+    return sum(int(entry["label"][0]) * entry["score"] for entry in scores)
+
+
+def star_reward(scores):
+    return (stars(scores) - 1) / 4
 
 
 def calibration_error(table):
     return (table["count"] * (table["observed"] - table["predicted"]).abs()).sum() / table["count"].sum()
 
 
-def batch_size(rates):
-    return min(size for size, rate in rates.items() if rate >= 0.9 * max(rates.values()))
-
-
-def padding_share(lengths, size):
-    batches = [lengths[i : i + size] for i in range(0, len(lengths), size)]
-    return 1 - sum(lengths) / sum(max(batch) * len(batch) for batch in batches)
+def undeserved(p, labels):
+    return wilson(int((labels[p > 0.9] == 0).sum()), int((p > 0.9).sum()))
 
 
 RIGHT = [
-    (exercises.check_positive, positive),
+    (exercises.check_stars, star_reward),
     (exercises.check_calibration_error, calibration_error),
-    (exercises.check_batch_size, batch_size),
-    (exercises.check_padding_share, padding_share),
+    (exercises.check_undeserved, undeserved),
 ]
 
 
@@ -49,35 +49,39 @@ def gaps(table):
     return table["observed"] - table["predicted"]
 
 
-def negative(scores):
-    return next(entry["score"] for entry in scores if entry["label"] == "NEGATIVE")
+def by_place(scores):
+    return sum(place * entry["score"] for place, entry in enumerate(scores)) / 4
 
 
-def first_in_order(rates):
-    return next(size for size, rate in rates.items() if rate >= 0.9 * max(rates.values()))
+def chance(scores, *labels):
+    return sum(entry["score"] for entry in scores if entry["label"] in labels)
 
 
-def eighty_percent(rates):
-    return min(size for size, rate in rates.items() if rate >= 0.8 * max(rates.values()))
-
-
-def padding_whole_batches(lengths, size):
-    return padding_share(lengths[: len(lengths) // size * size], size)
-
-
-def padding_full_last(lengths, size):
-    batches = [lengths[i : i + size] for i in range(0, len(lengths), size)]
-    return 1 - sum(lengths) / sum(max(batch) * size for batch in batches)
+def among(hits, texts):
+    return wilson(int((hits & texts).sum()), int(texts.sum()))
 
 
 WRONG = [
-    (exercises.check_positive, lambda scores: scores[0]["score"], "first entry"),
-    (exercises.check_positive, lambda scores: max(entry["score"] for entry in scores), "first entry"),
-    (exercises.check_positive, lambda scores: scores[1]["score"], "second or last entry"),
-    (exercises.check_positive, lambda scores: scores[-1]["score"], "second or last entry"),
-    (exercises.check_positive, lambda scores: 1 - negative(scores), "1 - P(NEGATIVE)"),
-    (exercises.check_positive, negative, "read NEGATIVE"),
-    (exercises.check_positive, lambda scores: scores, "it returned list"),
+    (exercises.check_stars, lambda scores: scores[0]["score"], "the first entry's score"),
+    (
+        exercises.check_stars,
+        lambda scores: max(entry["score"] for entry in scores),
+        "the first entry's score",
+    ),
+    (
+        exercises.check_stars,
+        lambda scores: (int(scores[0]["label"][0]) - 1) / 4,
+        "stars of the first entry alone",
+    ),
+    (exercises.check_stars, by_place, "from the entry's place"),
+    (exercises.check_stars, lambda scores: 1 - by_place(scores), "from the entry's place"),
+    (exercises.check_stars, stars, "1 to 5. Scale it"),
+    (exercises.check_stars, lambda scores: stars(scores) / 5, "divided by 5"),
+    (exercises.check_stars, lambda scores: (stars(scores) - 1) / 5, "4 steps, not 5"),
+    (exercises.check_stars, lambda scores: 1 - star_reward(scores), "wrong way round"),
+    (exercises.check_stars, lambda scores: chance(scores, "5 stars"), "the probability of 5 stars"),
+    (exercises.check_stars, lambda scores: chance(scores, "4 stars", "5 stars"), "4 stars or 5"),
+    (exercises.check_stars, lambda scores: scores, "it returned list"),
     (exercises.check_calibration_error, lambda t: gaps(t).abs().mean(), "averaged over bins, so"),
     (
         exercises.check_calibration_error,
@@ -102,41 +106,31 @@ WRONG = [
     ),
     (exercises.check_calibration_error, lambda t: gaps(t).abs().max(), "largest gap"),
     (exercises.check_calibration_error, lambda t: gaps(t).abs().sum(), "without weights"),
-    (exercises.check_batch_size, lambda rates: max(rates, key=rates.get), "took the fastest"),
-    (exercises.check_batch_size, max, "took the largest batch."),
-    (exercises.check_batch_size, min, "took the smallest batch"),
+    (exercises.check_undeserved, lambda p, y: among(y == 1, p > 0.9), "share of positive texts"),
+    (exercises.check_undeserved, lambda p, y: among((y == 0) & (p > 0.9), p >= 0), "number of all texts"),
+    (exercises.check_undeserved, lambda p, y: among(p > 0.9, y == 0), "how many of the negative texts"),
     (
-        exercises.check_batch_size,
-        lambda rates: min(size for size in rates if rates[size] >= 0.9 * rates[max(rates)]),
-        "the rate of the largest batch",
+        exercises.check_undeserved,
+        lambda p, y: among(p > 0.9, (p > 0.5) != (y == 1)),
+        "how many of the mistakes",
     ),
-    (exercises.check_batch_size, first_in_order, "in the order given"),
-    (exercises.check_batch_size, eighty_percent, "you gave 4; expected 8"),
     (
-        exercises.check_batch_size,
-        lambda rates: max(size for size in rates if rates[size] >= 0.9 * max(rates.values())),
-        "largest batch that is fast enough",
+        exercises.check_undeserved,
+        lambda p, y: among((p > 0.5) != (y == 1), np.maximum(p, 1 - p) > 0.9),
+        "also those below 0.1",
     ),
-    (exercises.check_padding_share, lambda ls, n: 1 - sum(ls) / (max(ls) * len(ls)), "longest of all"),
-    (exercises.check_padding_share, lambda ls, n: 1 - padding_share(ls, n), "share of real tokens"),
-    (
-        exercises.check_padding_share,
-        lambda ls, n: 1 / (1 - padding_share(ls, n)) - 1,
-        "divided the padding by the real tokens",
-    ),
-    (exercises.check_padding_share, lambda ls, n: padding_share(sorted(ls), n), "sorted the lengths"),
-    (
-        exercises.check_padding_share,
-        lambda ls, n: padding_share(sorted(ls, reverse=True), n),
-        "sorted the lengths",
-    ),
-    (exercises.check_padding_share, padding_whole_batches, "left out the last batch"),
-    (exercises.check_padding_share, padding_full_last, "as if it were full"),
+    (exercises.check_undeserved, lambda p, y: among(y == 0, p > 0.5), "every text above 0.5"),
+    (exercises.check_undeserved, lambda p, y: among(y == 0, p > 0.95), "you counted among 4"),
+    (exercises.check_undeserved, lambda p, y: undeserved(p, y).share, "it returned float"),
+    (exercises.check_undeserved, lambda p, y: None, "is a `return` missing?"),
+    (exercises.check_undeserved, lambda p, y: wilson(0, 0), "expected a number"),
+    (exercises.check_undeserved, 0.25, "should be a function"),
+    (exercises.check_undeserved, lambda p: p, "raised TypeError"),
 ]
 
 
 KNOWN = [
     *((check, answer, "Correct") for check, answer in RIGHT),
     *WRONG,
-    *(entry for check, _ in RIGHT for entry in known(check, UNUSABLE)),
+    *(entry for check, _ in RIGHT[:2] for entry in known(check, UNUSABLE)),
 ]

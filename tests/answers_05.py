@@ -1,9 +1,6 @@
 """Answers to the exercises of notebook 05, right and wrong, each with words of the sentence for it: `test_exercises.py` holds the checks to them."""
 
-import math
 import re
-
-import torch
 
 from helpers import exercises
 
@@ -17,11 +14,6 @@ SUSPECTS = {"A": "fine", "B": "refused", "C": "useless", "D": "refused", "E": "u
 
 def length_penalty(outputs, **kwargs):
     return [-0.05 * max(0, len(output.split()) - 10) for output in outputs]
-
-
-def preference_loss(winners, losers):
-    differences = torch.tensor(winners) - torch.tensor(losers)
-    return torch.nn.functional.softplus(-differences).mean().item()
 
 
 def robust_keywords(samples, **kwargs):
@@ -40,17 +32,12 @@ def robust_keywords(samples, **kwargs):
 RIGHT = [
     (exercises.check_suspects, SUSPECTS),
     (exercises.check_length_penalty, length_penalty),
-    (exercises.check_preference_loss, preference_loss),
     (exercises.check_robust_keywords, robust_keywords),
 ]
 
 
-# The loss may be a tensor; and any scale will do, as long as the order holds.
+# Any scale will do, as long as the order holds.
 RIGHT += [
-    (
-        exercises.check_preference_loss,
-        lambda w, b: -torch.nn.functional.logsigmoid(torch.tensor(w) - torch.tensor(b)).mean(),
-    ),
     (exercises.check_robust_keywords, lambda samples: [10 * r - 3 for r in robust_keywords(samples)]),
 ]
 
@@ -59,19 +46,6 @@ RIGHT += [
 
 def words(text):
     return len(text.split())
-
-
-def sigmoid(value):
-    return 1 / (1 + math.exp(-value))
-
-
-def mean(values):
-    values = list(values)
-    return sum(values) / len(values)
-
-
-def gaps(winners, losers):
-    return [w - b for w, b in zip(winners, losers, strict=True)]
 
 
 def each(rule):
@@ -114,30 +88,6 @@ WRONG = [
     (exercises.check_length_penalty, lambda outputs: [[-0.2, 0.0], [0.0], [0.0]], "not one a token"),
     (exercises.check_length_penalty, lambda outputs: outputs.size, "raised AttributeError"),
     (exercises.check_length_penalty, [-0.2, 0, 0], "should be a function; yours is list"),
-    (exercises.check_preference_loss, lambda w, b: -preference_loss(w, b), "sign is wrong"),
-    (exercises.check_preference_loss, lambda w, b: preference_loss(b, w), "loser minus winner"),
-    (exercises.check_preference_loss, lambda w, b: mean(map(sigmoid, gaps(w, b))), "mean probability of the winner"),
-    (exercises.check_preference_loss, lambda w, b: 1 - mean(map(sigmoid, gaps(w, b))), "one minus the mean probability"),
-    (exercises.check_preference_loss, lambda w, b: len(w) * preference_loss(w, b), "sum over the comparisons"),
-    (exercises.check_preference_loss, lambda w, b: -math.log(sigmoid(mean(gaps(w, b)))), "averaged the differences"),
-    (exercises.check_preference_loss, lambda w, b: -math.log(mean(map(sigmoid, gaps(w, b)))), "averaged the probab"),
-    (exercises.check_preference_loss, lambda w, b: preference_loss(w, b) / math.log(2), "base 2"),
-    (exercises.check_preference_loss, lambda w, b: -mean(gaps(w, b)), "mean difference"),
-    (exercises.check_preference_loss, lambda w, b: mean(gap > 0 for gap in gaps(w, b)), "that is the accuracy"),
-    (exercises.check_preference_loss, lambda w, b: mean(gap < 0 for gap in gaps(w, b)), "share of wrong"),
-    (exercises.check_preference_loss, lambda w, b: 7, "expected 0.672"),
-    (exercises.check_preference_loss, lambda w, b: None, "raised TypeError"),
-    (exercises.check_preference_loss, 0.7, "yours is float"),
-    (
-        exercises.check_preference_loss,
-        lambda w, b: mean(-math.log(sigmoid(gap)) for gap in gaps(w, b)),
-        "raised OverflowError",
-    ),
-    (
-        exercises.check_preference_loss,
-        lambda w, b: -torch.sigmoid(torch.tensor(w) - torch.tensor(b)).log().mean().item(),
-        "it gave inf; expected 1000",
-    ),
     (exercises.check_robust_keywords, each(lambda found, text: 0), "should still be paid"),
     (
         exercises.check_robust_keywords,

@@ -29,6 +29,16 @@ def test_the_same_seed_gives_the_same_texts(model, tokenizer):
     assert not any(output.startswith(prompt) for output, prompt in zip(first, PROMPTS))
 
 
+def test_each_prompt_is_continued_so_many_times(model, tokenizer, monkeypatch):
+    monkeypatch.setattr(compare, "BATCH", 4)
+    drawn = compare.continue_each(model, tokenizer, PROMPTS[:3], 2, seed=3)
+    assert drawn == compare.continue_each(model, tokenizer, PROMPTS[:3], 2, seed=3)
+    one, two, three = PROMPTS[:3]
+    first = compare.continue_prompts(model, tokenizer, [one, one, two, two], seed=3)
+    second = compare.continue_prompts(model, tokenizer, [three, three], seed=4)
+    assert drawn == [first[:2], first[2:], second] and len({*first, *second}) > 3
+
+
 def test_a_model_against_itself_gains_nothing(model, tokenizer):
     table = compare.before_after(model, model, tokenizer, PROMPTS, count_the, max_new_tokens=8)
     assert (table["gain"] == 0).all() and (table["before"] == table["after"]).all()

@@ -25,6 +25,7 @@ import torch
 
 from helpers import exercise_cells, exercises, notebooks
 from helpers.exercises import train
+from helpers.feedback.agreement import wilson
 
 CHECKS = {name: check for name, check in vars(exercises).items() if name.startswith("check_")}
 IDS = torch.tensor([[0, 0, 0, 11, 12, 13, 14, 15, 0], [21, 22, 23, 24, 25, 26, 27, 28, 0]])
@@ -321,7 +322,9 @@ NAMES = {  # what the cells of exercises take from the cells before them
     "torch": torch,
     "PRAISE": ("great", "wonderful", "brilliant", "excellent", "superb"),
     "calibration": pd.DataFrame({"count": [3, 1], "predicted": [0.1, 0.9], "observed": [0.0, 1.0]}),
-    "rates": {1: 100, 2: 190, 4: 200},
+    "p": np.array([0.95, 0.2]),
+    "labels": np.array([0, 1]),
+    "wilson": wilson,
 }
 CHECKED = [
     pytest.param(exercise, id=exercise.name) for exercise in exercise_cells.of_course() if exercise.check

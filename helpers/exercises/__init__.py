@@ -8,16 +8,10 @@ from helpers.exercises.human_feedback import check_error_rate, check_graded_loss
 from helpers.exercises.inside_ppo import check_clipped_loss, check_gae, check_k3, check_rloo, check_whiten
 from helpers.exercises.install import check_parts, check_reward_function
 from helpers.exercises.own_project import check_preflight, check_reward_parts
-from helpers.exercises.pipeline import (
-    check_batch_size,
-    check_calibration_error,
-    check_padding_share,
-    check_positive,
-)
+from helpers.exercises.pipeline import check_calibration_error, check_stars, check_undeserved
 from helpers.exercises.prompts import check_near, check_prompt_plans, check_top_p
 from helpers.exercises.reward import (
     check_length_penalty,
-    check_preference_loss,
     check_robust_keywords,
     check_suspects,
 )

@@ -1,41 +1,56 @@
-"""Notebook 03: reading scores, calibration, batch sizes, padding."""
+"""Notebook 03: reading scores by name, calibration, confident mistakes."""
 
-from helpers.exercises.base import Answers, Right, call, close, exercise, number
+from helpers.exercises.base import Answers, Right, call, exercise, number
 
 FUNCTION = "a function that returns a number"
 
 
 @exercise(FUNCTION)
-def check_positive(answer: object) -> str:
-    """Exercise 1: answer(scores) -> P(POSITIVE), from the list of labels and scores of one text."""
+def check_stars(answer: object) -> str:
+    """Exercise 1: answer(scores) -> the expected number of stars, as 0 to 1, from the five labels and scores of one text."""
 
-    def judged(**scores):  # as a pipeline sorts them
-        pairs = sorted(scores.items(), key=lambda pair: -pair[1])
-        return [{"label": label, "score": score} for label, score in pairs]
+    def judged(*probabilities):  # of 1 to 5 stars, as a pipeline sorts them
+        entries = [
+            {"label": f"{stars} star{'s' if stars > 1 else ''}", "score": probability}
+            for stars, probability in enumerate(probabilities, 1)
+        ]
+        return sorted(entries, key=lambda entry: -entry["score"])
 
-    hated = judged(POSITIVE=0.2, NEGATIVE=0.8)
-    cases = [judged(POSITIVE=0.9, NEGATIVE=0.1), hated, judged(POSITIVE=0.3, NEGATIVE=0.2, NEUTRAL=0.5)]
-    given = numbers(answer, [([dict(entry) for entry in case],) for case in cases])
+    rows = [(0.04, 0.06, 0.2, 0.4, 0.3), (0.62, 0.2, 0.1, 0.05, 0.03), (0.05, 0.1, 0.15, 0.2, 0.5)]
+    given = numbers(answer, [(judged(*row),) for row in rows])
 
     def each(rule):
-        return [rule(case) for case in cases]
+        return [rule(row) for row in rows]
 
-    def named(label):
-        return each(lambda case: next(entry["score"] for entry in case if entry["label"] == label))
+    def expected(row):
+        return sum(stars * probability for stars, probability in enumerate(row, 1))
 
+    def by_place(row):
+        return (expected(sorted(row, reverse=True)) - 1) / 4
+
+    place = (
+        "you took the number of stars from the entry's place. The entries are sorted by score, so the first is "
+        "the likeliest, however many stars it has. Read the number in the label."
+    )
     return Answers(
-        (named("POSITIVE"), Right("Correct: it reads the label and does not care where the entry stands.")),
-        (each(lambda case: case[0]["score"]),
-         "you took the first entry. The entries are sorted by score, so the first is the winner, whichever "
-         "class that is: a review that the judge hates would earn 0.8."),
-        (lambda given: close(given[:2], each(lambda case: case[1]["score"])[:2]),
-         "you took the second or last entry. That is POSITIVE only where POSITIVE loses: a review that the "
-         "judge loves would earn 0.1. Look for the label."),
-        ([1 - score for score in named("NEGATIVE")],
-         "you took 1 - P(NEGATIVE). With two classes that is P(POSITIVE); with a third class, NEUTRAL, it is "
-         "not."),
-        (named("NEGATIVE"), "you read NEGATIVE: the reward would train the model to write bad reviews."),
-        otherwise=f"for {hated} your function gave {given[1]:.2f}; expected 0.20.",
+        (each(lambda row: (expected(row) - 1) / 4),
+         Right("Correct: it reads the labels, and uses all five probabilities.")),
+        (each(max),
+         "you took the first entry's score. That says how sure the judge is, not how many stars: the second "
+         "text, which is damned, would earn 0.62."),
+        (each(lambda row: row.index(max(row)) / 4),
+         "you took the stars of the first entry alone. A text with 4 stars at 0.40 would earn as much as one "
+         "at 0.90. Weigh each number of stars by its probability."),
+        (each(by_place), place),
+        (each(lambda row: 1 - by_place(row)), place),
+        (each(expected), "that is the number of stars, 1 to 5. Scale it to 0 to 1."),
+        (each(lambda row: expected(row) / 5), "you divided by 5, so 1 star earns 0.2. Subtract 1 first."),
+        (each(lambda row: (expected(row) - 1) / 5), "5 stars earn 0.8: from 1 star to 5 it is 4 steps, not 5."),
+        (each(lambda row: 1 - (expected(row) - 1) / 4), "the wrong way round: 5 stars earn 0, and 1 star earns 1."),
+        (each(lambda row: row[4]), "that is the probability of 5 stars. A text with 4 would be worth as little as one with 1."),
+        (each(lambda row: row[3] + row[4]),
+         "that is the probability of 4 stars or 5. All numbers of stars should count, each with its weight."),
+        otherwise=f"for the list in the exercise you gave {given[0]:.3f}; expected 0.715.",
     ).sentence(given)  # fmt: skip
 
 
@@ -73,76 +88,43 @@ def check_calibration_error(answer: object) -> str:
     ).sentence(given)  # fmt: skip
 
 
-@exercise(FUNCTION)
-def check_batch_size(answer: object) -> str:
-    """Exercise 3: answer(rates) -> the smallest size within 10% of the best rate; rates: size -> speed."""
-    cases = [
-        {1: 100, 2: 290, 4: 530, 8: 570, 16: 600, 32: 590, 64: 620},
-        {1: 100, 4: 300, 16: 500, 64: 320},  # too large a batch is slower
-        {64: 410, 8: 400, 2: 150, 16: 420},  # in any order
-    ]
-    given = numbers(answer, [(dict(case),) for case in cases])
+@exercise("a function that returns what `wilson` returns")
+def check_undeserved(answer: object) -> str:
+    """Exercise 3: answer(p, labels) -> the share of negative texts among those with p above 0.9, as `wilson` returns it."""
+    import numpy as np
 
-    def each(rule):
-        return [rule(case) for case in cases]
+    from helpers.feedback.agreement import Share
 
-    def enough(case, best=None):
-        return [size for size, rate in case.items() if rate >= 0.9 * (best or max(case.values()))]
-
-    return Answers(
-        (each(lambda case: min(enough(case))), Right("Correct: nearly the best rate, for the least memory.")),
-        (each(lambda case: max(case, key=case.get)),
-         "you took the fastest. A much smaller batch may be within 10% of it, and a larger one takes more "
-         "memory. Near the top the order is noise, too."),
-        (each(max),
-         "you took the largest batch. It is not always the fastest, and it takes the most memory."),
-        (each(min), "you took the smallest batch. It must also reach 90% of the best rate."),
-        (each(lambda case: min(enough(case, case[max(case)]))),
-         "you compared with the rate of the largest batch. Compare with the best rate of all."),
-        (each(lambda case: enough(case)[0]),
-         "you took the first that is fast enough, in the order given. Sort the batch sizes first."),
-        (each(lambda case: max(enough(case))),
-         "you took the largest batch that is fast enough. The smallest does the same work in less memory."),
-        otherwise=f"for {cases[0]} you gave {given[0]:g}; expected 8, which reaches 570 of at most 620 texts "
-        "a second.",
-    ).sentence(given)  # fmt: skip
-
-
-@exercise(FUNCTION)
-def check_padding_share(answer: object) -> str:
-    """Exercise 4: answer(lengths, batch_size) -> share of padding among all positions, in the order given."""
-    cases = [([3, 10, 4, 8, 6], 2), ([2, 4, 6, 8, 10], 2)]
-    given = numbers(answer, [(list(lengths), size) for lengths, size in cases])
-
-    def each(rule):
-        return [rule(*case) for case in cases]
-
-    def share(lengths, size, full=False):
-        batches = [lengths[start : start + size] for start in range(0, len(lengths), size)]
-        return 1 - sum(lengths) / sum(max(batch) * (size if full else len(batch)) for batch in batches)
-
-    def whole_batches(lengths, size):
-        return share(lengths[: len(lengths) // size * size], size)
-
-    sort = (
-        "you sorted the lengths first. Take the batches in the order given; sorting is for the caller to try."
+    p = np.array(
+        [0.91, 0.93, 0.95, 0.97, 0.96, 0.99, 0.98, 0.94, 0.8, 0.7, 0.6, 0.4, 0.3, 0.2, 0.07, 0.05, 0.03, 0.02]
     )
+    labels = np.array([1, 0, 1, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 0, 1, 0, 0, 0])
+    given = call(answer, p.copy(), labels.copy())
+    if not isinstance(given, Share):
+        hint = " (is a `return` missing?)" if given is None else ""
+        return f"your function should return what `wilson` returns; it returned {type(given).__name__}{hint}."
+    paid, negative, wrong = p > 0.9, labels == 0, (p > 0.5) != (labels == 1)
+    sure = np.maximum(p, 1 - p) > 0.9
+
+    def of(hits, among):
+        return [(hits & among).sum() / among.sum(), among.sum()]
+
     return Answers(
-        (each(share), Right("Correct: each batch is padded to its own longest text.")),
-        (each(lambda lengths, size: share(lengths, len(lengths))),
-         "you padded all texts to the longest of all. Each batch is padded to the longest in that batch."),
-        (each(lambda *case: 1 - share(*case)),
-         "you returned the share of real tokens. Padding is the rest: 1 minus that."),
-        (each(lambda *case: 1 / (1 - share(*case)) - 1),
-         "you divided the padding by the real tokens. Divide by all positions, real and padding."),
-        (each(lambda lengths, size: share(sorted(lengths), size)), sort),
-        (each(lambda lengths, size: share(sorted(lengths, reverse=True), size)), sort),
-        (each(whole_batches), "you left out the last batch, which is smaller."),
-        (each(lambda *case: share(*case, full=True)),
-         "you counted the last batch as if it were full. It holds only the texts that are left."),
-        otherwise=f"for the lengths {cases[0][0]} in batches of 2 you gave {given[0]:.3f}; expected "
-        f"{share(*cases[0]):.3f}.",
-    ).sentence(given)  # fmt: skip
+        (of(negative, paid), Right("Correct: of the texts that are paid, those that should not be.")),
+        (of(~negative, paid), "that is the share of positive texts, which deserve it. Label 0 is negative."),
+        (of(negative & paid, p >= 0),
+         "you divided by the number of all texts. Asked for is the share of those with P(POSITIVE) above 0.9."),
+        (of(paid, negative),
+         "you asked how many of the negative texts are paid. Asked for is how many of the paid texts are "
+         "negative: divide by the number of texts with P(POSITIVE) above 0.9."),
+        (of(paid, wrong),
+         "you asked how many of the mistakes are above 0.9. Asked for is how many of the texts above 0.9 are "
+         "mistakes: divide by the number of these texts."),
+        (of(wrong, sure),
+         "you took every text of which the judge is sure, also those below 0.1. They earn nothing: leave them out."),
+        (of(negative, p > 0.5), "you took every text above 0.5. Nearly the full reward is above 0.9."),
+        otherwise=f"of {paid.sum()} texts above 0.9, {(negative & paid).sum()} are negative; you counted among {given.n}.",
+    ).sentence([number(given.share), given.n])  # fmt: skip
 
 
 def numbers(answer: object, cases: list[tuple]) -> list[float]:

@@ -1,8 +1,6 @@
-"""Notebook 05: the contract, a length penalty, the preference loss, robust keywords."""
+"""Notebook 05: the contract, a length penalty, robust keywords."""
 
-import math
-
-from helpers.exercises.base import Answers, Right, call, exercise, function, rewards, unlike
+from helpers.exercises.base import Answers, Right, exercise, rewards, unlike
 
 REWARD_FUNCTION = "a function that gives one number for each sample"
 
@@ -67,67 +65,9 @@ def check_length_penalty(answer: object) -> str:
     ).sentence(given)  # fmt: skip
 
 
-@exercise("a function that returns a number")
-def check_preference_loss(answer: object) -> str:
-    """Exercise 3: answer(winners, losers) -> the mean of -log sigmoid(winner - loser)."""
-    winners, losers = [2.0, 0.5, 1.0], [0.0, 1.5, 0.75]
-    differences = [winner - loser for winner, loser in zip(winners, losers)]
-
-    function(answer)
-
-    def loss(winners, losers):
-        return float(answer(winners, losers))
-
-    def sigmoid(value):
-        return 1 / (1 + math.exp(-value))
-
-    right = -sum(math.log(sigmoid(value)) for value in differences) / 3
-    mean_difference = sum(differences) / 3
-    mean_probability = sum(sigmoid(value) for value in differences) / 3
-    given = call(loss, list(winners), list(losers))
-    sentence = Answers(
-        (right,
-         Right("Correct: the loss that reward models are trained with, and it survives large differences.")),
-        (-right, "the sign is wrong: the logarithm of a probability is negative, and a loss is minus that."),
-        (-sum(math.log(sigmoid(-value)) for value in differences) / 3,
-         "you took loser minus winner: this loss would train the reward model to prefer what people liked "
-         "less."),
-        (mean_probability, "that is the mean probability of the winner. The loss is minus its logarithm."),
-        (1 - mean_probability, "that is one minus the mean probability. The loss is minus the logarithm."),
-        (right * 3, "you took the sum over the comparisons; asked for is the mean."),
-        (-math.log(sigmoid(mean_difference)),
-         "you averaged the differences first. Take the loss of each comparison, then the mean: one bad "
-         "mistake must not hide behind two easy pairs."),
-        (-math.log(mean_probability),
-         "you averaged the probabilities first. Take the logarithm of each, then the mean."),
-        (right / math.log(2), "you took the logarithm to base 2; the loss takes the natural one."),
-        (-mean_difference,
-         "that is the mean difference, without the logistic function: it could fall for ever."),
-        (2 / 3,
-         "that is the accuracy: how often the winner has the higher reward. The loss also asks by how much."),
-        (1 / 3, "that is the share of wrong comparisons. The loss also asks by how much."),
-        otherwise=f"for the differences 2, -1 and 0.25 you gave {given:.3f}; expected {right:.3f}.",
-    ).sentence(given)  # fmt: skip
-    if not isinstance(sentence, Right):
-        return sentence
-    small = "right for small differences, but for 0 against 1000 it"
-    try:
-        far = loss([0.0], [1000.0])
-    except (ArithmeticError, ValueError) as error:
-        return (
-            f"{small} raised {type(error).__name__}: the power e^1000 is too large for a float, and the "
-            "logarithm of 0 does not exist. Rewrite it, or use torch's `softplus`."
-        )
-    return Answers(
-        (1000.0, sentence),
-        otherwise=f"{small} gave {far:g}; expected 1000. The sigmoid rounds to 0 there: rewrite -log "
-        "sigmoid(d) as log(1 + e^-d), or use torch's `softplus`.",
-    ).sentence(far)
-
-
 @exercise(REWARD_FUNCTION)
 def check_robust_keywords(answer: object) -> str:
-    """Exercise 4: answer(samples, ...) -> a reward for praise words that resists spam, lists and negation."""
+    """Exercise 3: answer(samples, ...) -> a reward for praise words that resists spam, lists and negation."""
     texts = {
         "plain": "I watched the film with my brother on Monday.",
         "once": "The film is great.",
