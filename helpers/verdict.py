@@ -206,7 +206,7 @@ def judge_samples(history: History) -> Iterator[Sign]:
                 f"the sampled tokens are {abs(average):.2f} nats {how} than the policy's own would be: the samples do not come from the "
                 "policy as it is scored",
                 "Set top_k=0 and top_p=1, leave min_new_tokens out, and use the same temperature for sampling and scoring",
-                "04 Why PPO samples with top_k=0 and top_p=1",
+                "07 Why PPO samples with top_k=0 and top_p=1",
             )
             return
     lowest = min(history.rounds, key=lambda row: row["kl"] + 4 * standard_error(row, "kl"))
@@ -215,7 +215,7 @@ def judge_samples(history: History) -> Iterator[Sign]:
             False,
             f"KL fell to {lowest['kl']:.1f} nats. A true KL is never negative: the samples do not come from the policy as it is scored",
             "Set top_k=0 and top_p=1, leave min_new_tokens out, and use the same temperature everywhere",
-            "04 Why PPO samples with top_k=0 and top_p=1",
+            "07 Why PPO samples with top_k=0 and top_p=1",
         )
 
 
@@ -250,7 +250,7 @@ def judge_scores(history: History) -> Iterator[Sign]:
             False,
             f"{cut:.0%} of the rewards lie beyond method.cliprange_reward and are cut to it, so PPO cannot tell them apart",
             "Divide the reward by a number that brings it to about 1. (To raise cliprange_reward alone makes the value loss large)",
-            "07 What people ask",
+            "07 Credit: three tokens on paper",
         )
     elif early > 0.95 and column_mean(rounds[-2:], "same_reward") > 0.95:
         yield Sign(
