@@ -73,6 +73,29 @@ KNOWN += known(
 )
 
 
+def real(values, mask):
+    return values[mask.bool()]
+
+
+KNOWN += known(
+    exercises.check_whiten,
+    [
+        (lambda v, m: (v - real(v, m).mean()) * m / real(v, m).std(), "Correct"),
+        (lambda v, m: (v - real(v, m).mean()) * m / real(v, m).std(unbiased=False), "Correct"),
+        (lambda v, m: (v - real(v, m).mean()) / real(v, m).std(), "padding should get 0"),
+        (lambda v, m: (v - v.mean()) / v.std(), "padding is in the mean"),
+        (lambda v, m: (v - v.mean()) / v.std() * m, "padding is in the mean"),
+        (lambda v, m: (v * m - (v * m).mean()) / (v * m).std() * m, "padding counts as 0"),
+        (lambda v, m: (v - real(v, m).mean()) * m / real(v, m).var(), "divides by the variance"),
+        (lambda v, m: v * m / real(v, m).std(), "the mean is still there"),
+        (lambda v, m: (v - real(v, m).mean()) * m, "the standard deviation is still there"),
+        (lambda v, m: v.mean(), "as many numbers"),
+        (lambda v, m: v * 7, "not the numbers"),
+        (None, "Not attempted yet"),
+    ],
+)
+
+
 def clipped(p, o, a, m, eps, pick=torch.maximum):
     rho = ((p - o) * m).exp()
     return (pick(-a * rho, -a * rho.clamp(1 - eps, 1 + eps)) * m).sum() / m.sum()
@@ -97,6 +120,28 @@ KNOWN += known(
         (lambda *a: torch.zeros(2), "one number"),
         (lambda p, o, a, m, e: (torch.maximum(-a * (p - o).exp(), -a * (p - o).exp().clamp(1 - e, 1 + e)) * m).sum() / m.sum(), "inside the exponent"),
         (lambda *a: 7.0, "not the number"),
+        (None, "Not attempted yet"),    ],
+)  # fmt: skip
+
+
+def centred(scores, k):
+    groups = scores.view(-1, k)
+    return groups - groups.mean(1, keepdim=True)
+
+
+KNOWN += known(
+    exercises.check_rloo,
+    [
+        (lambda s, k: (centred(s, k) * k / (k - 1)).flatten(), "Correct"),
+        (lambda s, k: centred(s, k).flatten(), "leave it out"),
+        (lambda s, k: (centred(s, k) / s.view(-1, k).std(1, keepdim=True)).flatten(), "GRPO"),
+        (lambda s, k: s - s.mean(), "a mean of its own"),
+        (lambda s, k: ((s.view(k, -1) - s.view(k, -1).mean(0)) * k / (k - 1)).flatten(), "one row a prompt"),
+        (lambda s, k: -(centred(s, k) * k / (k - 1)).flatten(), "the sign"),
+        (lambda s, k: s - (centred(s, k) * k / (k - 1)).flatten(), "this is the baseline"),
+        (lambda s, k: s - ((s.view(-1, k).sum(1, keepdim=True) - s.view(-1, k)) / k).flatten(), "k - 1"),
+        (lambda s, k: s.view(-1, k), "one advantage for each sample"),
+        (lambda s, k: s * 0, "not the numbers"),
         (None, "Not attempted yet"),
     ],
-)  # fmt: skip
+)

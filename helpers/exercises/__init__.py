@@ -5,7 +5,7 @@ from helpers.exercises.clinic import check_log_pi_plus_entropy, check_standard_e
 from helpers.exercises.finetune import check_labels, check_learning_rates, check_perplexity
 from helpers.exercises.goodhart import check_cautious_reward, check_longer_chosen
 from helpers.exercises.human_feedback import check_error_rate, check_graded_loss, check_raw_beta
-from helpers.exercises.inside_ppo import check_clipped_loss, check_gae, check_k3
+from helpers.exercises.inside_ppo import check_clipped_loss, check_gae, check_k3, check_rloo, check_whiten
 from helpers.exercises.install import check_parts, check_reward_function
 from helpers.exercises.own_project import check_preflight, check_reward_parts
 from helpers.exercises.pipeline import check_calibration_error, check_stars, check_undeserved

@@ -1,4 +1,4 @@
-"""Notebook 07: k3, GAE for a padded batch, the clipped loss."""
+"""Notebook 07: k3, GAE for a padded batch, whitening over a mask, the clipped loss, RLOO's advantage."""
 
 import math
 
@@ -81,6 +81,40 @@ def check_gae(function) -> str:
     ).sentence(answer)  # fmt: skip
 
 
+@exercise("a function that returns the whitened values")
+def check_whiten(function) -> str:
+    """Mean 0 and standard deviation 1 over real tokens, 0 on padding. Dividing by n or by n - 1 is right."""
+    import torch
+
+    values = torch.tensor([[1.0, 2.0, 4.0, 50.0], [3.0, -1.0, 50.0, 50.0]])
+    mask = torch.tensor(MASK)
+    answer = call(function, values.clone(), mask.clone())
+    check_shape(answer, (2, 4), "expected as many numbers as there are values, a tensor of shape (2, 4).")
+    real = values[mask.bool()]
+    centred = (values - real.mean()) * mask
+    whole = values - values.mean()
+    zeros = values * mask
+    return Answers(
+        *((centred / real.std(unbiased=each), Right("Correct.")) for each in (True, False)),
+        *(((values - real.mean()) / real.std(unbiased=each), "right on the tokens; padding should get 0.")
+          for each in (True, False)),
+        *((whole / values.std(unbiased=each) * mask, "padding is in the mean: count real tokens only.")
+          for each in (True, False)),
+        *((whole / values.std(unbiased=each), "padding is in the mean: count real tokens only.")
+          for each in (True, False)),
+        *(((zeros - zeros.mean()) / zeros.std(unbiased=each) * mask,
+           "padding counts as 0 in the mean: divide by the number of real tokens, mask.sum().")
+          for each in (True, False)),
+        *((centred / real.var(unbiased=each), "this divides by the variance: take its square root.")
+          for each in (True, False)),
+        *((zeros / real.std(unbiased=each), "the mean is still there: subtract it first.")
+          for each in (True, False)),
+        (centred, "the standard deviation is still there: divide by it."),
+        otherwise="these are not the numbers. Check mean and standard deviation over the real tokens.",
+        tolerance=1e-3,
+    ).sentence(answer)  # fmt: skip
+
+
 @exercise("a function that returns one number, the loss")
 def check_clipped_loss(function) -> str:
     """PPO's clipped loss, a mean over real tokens, for an optimizer that minimises."""
@@ -99,6 +133,7 @@ def check_clipped_loss(function) -> str:
 
     rho = ((logprobs - old) * mask).exp()
     return Answers(
+
         (lambda a: not math.isfinite(float(a)),
          "this is not finite: on padding the ratio may be infinite, and infinity times 0 is not a number. Multiply by the mask "
          "inside the exponent too."),
@@ -118,4 +153,34 @@ def check_clipped_loss(function) -> str:
         (loss(1 / rho), "the ratio is upside down: the new policy is on top."),
         (loss((logprobs - old) * mask), "the ratio is exp(log pi - log pi_old)."),
         otherwise="this is not the number. Print ratio, both losses and the mask.",
+    ).sentence(answer)  # fmt: skip
+
+
+@exercise("a function that returns one advantage for each sample")
+def check_rloo(function) -> str:
+    """RLOO: each sample's score minus the mean of the other samples of its prompt."""
+    import torch
+
+    scores, k = torch.tensor([0.1, 0.9, 0.5, 0.4, 0.6, 0.2]), 3
+    answer = call(function, scores.clone(), k)
+    check_shape(answer, (6,), "expected one advantage for each sample, a tensor of shape (6,).")
+    groups = scores.view(-1, k)
+    others = (groups.sum(1, keepdim=True) - groups) / (k - 1)
+    centred = groups - groups.mean(1, keepdim=True)
+    strided = scores.view(k, -1)
+    return Answers(
+        ((groups - others).flatten(), Right("Correct.")),
+        (centred.flatten(),
+         "this subtracts the mean of all k, the sample itself among them: leave it out."),
+        *(((centred / groups.std(1, keepdim=True, unbiased=each)).flatten(),
+           "this is GRPO's advantage: nothing is divided by here, and a sample leaves itself out of the mean.")
+          for each in (True, False)),
+        (scores - scores.mean(), "each prompt has a mean of its own: make groups of k first, `scores.view(-1, k)`."),
+        ((strided - (strided.sum(0) - strided) / (k - 1)).flatten(),
+         "the k samples of a prompt stand next to each other: `scores.view(-1, k)`, one row a prompt."),
+        ((others - groups).flatten(), "the sign is the wrong way round."),
+        (others.flatten(), "this is the baseline: subtract it from the scores."),
+        ((groups - (groups.sum(1, keepdim=True) - groups) / k).flatten(),
+         "the others are k - 1: divide their sum by that."),
+        otherwise="these are not the numbers. Take one prompt and do it by hand.",
     ).sentence(answer)  # fmt: skip
