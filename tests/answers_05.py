@@ -108,7 +108,10 @@ WRONG = [
     (exercises.check_length_penalty, lambda outputs: [-0.05 * (words(o) - 10) for o in outputs], "earn a bonus"),
     (exercises.check_length_penalty, lambda outputs: [-0.05 * (words(o) > 10) for o in outputs], "once per text"),
     (exercises.check_length_penalty, lambda outputs: [-max(0, words(o) - 10) for o in outputs], "asked for is 0.05"),
+    (exercises.check_length_penalty, lambda outputs: [-0.05 * max(0, len(o.split(" ")) - 10) for o in outputs], "10 words are free"),
+    (exercises.check_length_penalty, lambda outputs: [-0.05 * max(0, words(o) - 9) for o in outputs], "10 words are free"),
     (exercises.check_length_penalty, lambda outputs: [-1.0 for o in outputs], "expected -0.2, 0, 0"),
+    (exercises.check_length_penalty, lambda outputs: [-0.0 for o in outputs], "you gave 0, 0, 0;"),
     (exercises.check_length_penalty, lambda outputs: None, "is a `return` missing?"),
     (exercises.check_length_penalty, lambda outputs: -0.2, "of type float for 3 samples"),
     (exercises.check_length_penalty, lambda outputs: [[-0.2, 0.0], [0.0], [0.0]], "not one a token"),
@@ -139,6 +142,7 @@ WRONG = [
         "it gave inf; expected 1000",
     ),
     (exercises.check_robust_keywords, each(lambda found, text: 0), "should still be paid"),
+    (exercises.check_robust_keywords, lambda samples: [capped(w for w in s.lower().split() if w in PRAISE) for s in samples], "mind the full stop"),
     (
         exercises.check_robust_keywords,
         each(lambda found, text: len(unnegated(found)) if len(found) < 6 else 0),
