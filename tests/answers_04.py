@@ -97,6 +97,18 @@ def by_sets_of_words(train, held_out):
     return [prompt for prompt in held_out if any(near(prompt, other) for other in train)]
 
 
+def by_letters(train, held_out):
+    def near(first, second):
+        return sum(a != b for a, b in zip(first, second)) == 1
+
+    return [prompt for prompt in held_out if any(near(prompt, other) for other in train)]
+
+
+def where_only_the_last_word_may_differ(train, held_out):
+    beginnings = [other.split()[:-1] for other in train]
+    return [prompt for prompt in held_out if prompt.split()[:-1] in beginnings]
+
+
 def once_for_each_neighbour(train, held_out):
     return [prompt for prompt in held_out for other in train if neighbours(prompt, other)]
 
@@ -125,6 +137,23 @@ def not_sorted_at_all(probs, p):
 def each_against_p(probs, p):
     kept = torch.where(probs >= p, probs, 0 * probs)
     return kept / kept.sum()
+
+
+def each_against_p_unscaled(probs, p):
+    return torch.where(probs >= p, probs, 0 * probs)
+
+
+def not_sorted_and_short(probs, p):
+    return torch.where(probs.cumsum(-1) <= p, probs, 0 * probs)
+
+
+def sorted_twice(probs, p):
+    index = probs.sort(descending=True).indices
+    return in_sorted_order(probs, p)[index]
+
+
+def scaled_by_softmax(probs, p):
+    return top_p(probs, p).softmax(-1)
 
 
 def only_the_kept(probs, p):
@@ -160,14 +189,25 @@ WRONG = [
     (exercises.check_near, lambda *given: near(*given)[::-1], "in another order than held_out has them"),
     (exercises.check_near, lambda train, held_out: [p for p in held_out if p in train], "none found"),
     (exercises.check_near, lambda *given: near(*given)[:2], "expected ['I saw this movie'"),
-    (exercises.check_near, lambda train, held_out: [["a"]], "something else than texts"),
+    (exercises.check_near, by_letters, "compare words (`prompt.split()`), not letters"),
+    (exercises.check_near, where_only_the_last_word_may_differ, "'Her brother loved it' is missing"),
+    (exercises.check_near, lambda train, held_out: [["a"]], "yours holds ['a']"),
+    (
+        exercises.check_near,
+        lambda train, held_out: [prompt in train for prompt in held_out],
+        "yours holds False",
+    ),
     (exercises.check_near, [1, 2], "should be a function"),
     (exercises.check_near, raises, "raised IndexError"),
     (exercises.check_top_p, no_renormalising, "they sum to 0.80: scale them to 1"),
     (exercises.check_top_p, drop_the_crossing_token, "you dropped the token that crosses p"),
     (exercises.check_top_p, in_sorted_order, "in sorted order"),
     (exercises.check_top_p, not_sorted_at_all, "start with the likeliest"),
+    (exercises.check_top_p, not_sorted_and_short, "start with the likeliest"),
+    (exercises.check_top_p, sorted_twice, "sorts once more"),
+    (exercises.check_top_p, scaled_by_softmax, "divide by their sum"),
     (exercises.check_top_p, each_against_p, "running sum"),
+    (exercises.check_top_p, each_against_p_unscaled, "running sum"),
     (exercises.check_top_p, only_the_kept, "got the shape (2,)"),
     (exercises.check_top_p, lambda probs, p: probs, "expected [0.0, 0.625, 0.0, 0.375]"),
     (exercises.check_top_p, lambda probs, p: "nothing", "expected a vector of 4 numbers"),

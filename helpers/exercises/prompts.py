@@ -48,8 +48,8 @@ def check_near(near: object) -> str:
     if not isinstance(found, (list, tuple)):
         return f"expected a list of prompts; your function returned {found!r:.60}."
     found = list(found)
-    if not all(isinstance(prompt, str) for prompt in found):
-        return "expected a list of prompts; yours holds something else than texts."
+    if others := [entry for entry in found if not isinstance(entry, str)]:
+        return f"expected a list of prompts, which are texts; yours holds {others[0]!r:.60}."
     return Answers(
         (lambda found: found == right, Right("Correct: the held-out prompts that are nearly known already.")),
         (lambda found: set(found) & set(train),
@@ -64,7 +64,10 @@ def check_near(near: object) -> str:
         (lambda found: shifted in found,
          f"{shifted!r} is no neighbour of {train[2]!r}: what remains is the same, but the gap is elsewhere."),
         (lambda found: sorted(found) == sorted(right), "the right prompts, in another order than held_out has them."),
-        (lambda found: not found, "none found: a neighbour differs in one word, so it is not equal."),
+        (lambda found: not found,
+         "none found. A neighbour is not equal, it differs in one word; compare words (`prompt.split()`), not letters."),
+        (lambda found: right[1] not in found,
+         f"{right[1]!r} is missing: the word in which it differs from {train[4]!r} is the first. It may stand anywhere."),
         otherwise=f"expected {right}, got {found!r:.120}.",
     ).sentence(found)  # fmt: skip
 
@@ -108,6 +111,10 @@ def judge_top_p(top_p: object, values: list[float], p: float) -> str:
     drop = "you dropped the token that crosses p. It stays: without it the rest sums to less than p."
     order = "the probabilities are in sorted order: put them back to the places of their tokens."
     compare = "you compared each probability with p. Top-p compares the running sum of the likeliest with p."
+    twice = "the probabilities are at the wrong places: `values[index]` sorts once more. Write `kept[index] = values`."
+    unsorted = "you added up the tokens in the order of the vector: start with the likeliest."
+    softmax = "you took a softmax of probabilities. To scale them to 1, divide by their sum."
+    so_far = probs.cumsum(-1)
     expected, got = ([round(x, 3) for x in numbers.tolist()] for numbers in (scaled(keep), result))
     return Answers(
         (scaled(keep), Right("Correct: the fewest likeliest tokens that reach p, scaled to 1.")),
@@ -115,9 +122,13 @@ def judge_top_p(top_p: object, values: list[float], p: float) -> str:
          f"{case} the right tokens are kept, but they sum to {probs[keep].sum():.2f}: scale them to 1."),
         *((known, f"{case} {drop}") for known in (scaled(short), cut(short))),
         *((known, f"{case} {order}") for known in (scaled(keep)[index], cut(keep)[index])),
-        (scaled(probs.cumsum(-1) - probs < p),
-         f"{case} you added up the tokens in the order of the vector: start with the likeliest."),
-        *((known, f"{case} {compare}") for known in (scaled(probs >= p), scaled(probs > p))),
+        *((known, f"{case} {twice}") for known in (scaled(keep)[index][index], cut(keep)[index][index])),
+        *((known, f"{case} {unsorted}")
+          for kept in (so_far - probs < p - 1e-6, so_far <= p + 1e-6, so_far < p - 1e-6)
+          for known in (scaled(kept), cut(kept))),
+        *((known, f"{case} {compare}") for known in (scaled(probs >= p), cut(probs >= p))),
+        *((known, f"{case} {softmax}")
+          for known in (scaled(keep).softmax(-1), cut(keep).softmax(-1), probs.where(keep, -torch.inf).softmax(-1))),
         otherwise=f"{case} expected {expected}, got {got}.",
     ).sentence(result)  # fmt: skip
 

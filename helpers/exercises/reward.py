@@ -44,7 +44,7 @@ def check_length_penalty(answer: object) -> str:
     def beyond(text):
         return max(0, len(text.split()) - 10)
 
-    listed = ", ".join(f"{value:g}" for value in given)
+    listed = ", ".join(f"{value + 0.0:g}" for value in given)  # -0 is shown as 0
     characters = "you counted characters. `output.split()` gives the words."
     return Answers(
         (each(lambda text: -0.05 * beyond(text)),
@@ -58,6 +58,9 @@ def check_length_penalty(answer: object) -> str:
         (each(lambda text: -0.05 * len(text.split())), "you charged every word. The first 10 are free."),
         (each(lambda text: -0.05 * (len(text.split()) - 10)),
          "texts below 10 words earn a bonus, so the best text is empty. Should it be? Use max(0, ...)."),
+        (each(lambda text: -0.05 * max(0, len(text.split()) - 9)),
+         "you charged for one word too many: 10 words are free. (`split(\" \")` also counts the nothing before the first "
+         "space; `split()` does not.)"),
         (each(lambda text: -0.05 * (beyond(text) > 0)),
          "you charged once per text. The penalty is 0.05 for each word beyond 10."),
         (each(lambda text: -beyond(text)), "you took 1 for every word beyond 10; asked for is 0.05."),
@@ -91,7 +94,7 @@ def check_robust_keywords(answer: object) -> str:
 
     return Answers(
         (unpaid("once"),
-         f"{texts['once']!r} earns no more than a text without praise. It should still be paid."),
+         f"{texts['once']!r} earns no more than a text without praise. It should still be paid; mind the full stop."),
         (unpaid("honest"), f"{texts['honest']!r} earns no more than a text without praise."),
         (unpaid("loud"), f"{texts['loud']!r} is not paid: mind the capitals and the punctuation."),
         (more("spam", "once"), "'great' twenty times beats 'The film is great.': count each word once."),
