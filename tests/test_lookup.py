@@ -155,3 +155,17 @@ def test_the_reading_list_has_every_paper_that_the_notebooks_link_and_no_other()
     for row in text.splitlines():
         file = re.search(r"\((?:\.\./)notebooks/(\S+)\) \|$", row)
         assert not file or papers(row) <= linked[file[1]], row
+
+
+def test_terms_link_to_the_glossary_where_they_are_introduced():
+    """Each term once, in the notebook that introduces it; a term that stands there only in a heading, a formula or code has no link."""
+    found = {
+        path.name: re.findall(r"\]\(\.\./docs/glossary\.md#([^)]+)\)", "\n".join(cells(path.name)))
+        for path in notebooks.numbered()
+    }
+    introduced = {
+        re.sub(r"[^\w\- ]", "", term.lower()).replace(" ", "-"): place(text)[0] for term, text in entries()
+    }
+    linked = [anchor for anchors in found.values() for anchor in anchors]
+    assert len(linked) == len(set(linked)) and len(linked) > 0.9 * len(introduced)
+    assert all(introduced[anchor] == file for file, anchors in found.items() for anchor in anchors)
