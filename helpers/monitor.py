@@ -228,6 +228,7 @@ class Picture:
 
     def end(self) -> None:
         self.draw(f"step {self.trainer.step} of {self.trainer.total_steps}")
+        figures.tell(figures.describe(self.figure))
         self.session.verdict_shown = len(self.trainer.history.rounds) > 1
 
 
