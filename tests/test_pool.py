@@ -2,10 +2,12 @@
 
 import json
 import random
+import re
 import shutil
 import uuid
 
 import pytest
+from common import ROOT
 
 from helpers import reviews
 from helpers.errors import CourseError
@@ -14,6 +16,7 @@ from helpers.feedback.exchange import read_ratings
 from helpers.feedback.pairs import SHARED, Pair, shared_pairs
 from helpers.feedback.ratings import Rating, Ratings, now, record_of
 from helpers.feedback.reward_model import count_preferences, split
+from helpers.notebooks import NOTEBOOKS
 
 PAIRS = pool.in_order()
 
@@ -56,6 +59,18 @@ def test_they_are_made_again_to_the_byte_and_of_prompts_that_notebook_09_leaves(
     assert maker.lines(maker.make()) == SHARED.read_text()
     used = reviews.make_prompts(course.start(), words=4, n_eval=64)
     assert not {pair.prompt for pair in PAIRS} & {*used[0][:625], *used[1]}
+
+
+def test_notebook_09_shows_them_first_after_the_line_of_the_teachers_page():
+    page = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^ +(pairs = .*shared_pairs.*)$", page, re.MULTILINE)
+    notebook = json.loads((NOTEBOOKS / "09_human_feedback.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    (mixing,) = re.findall(r"^mixed = .*$", "\n".join(cells), re.MULTILINE)
+    own = {name: [Pair(name, "a", str(i)) for i in range(n)] for name, n in (("train", 1000), ("test", 250))}
+    names = {"shared_pairs": shared_pairs, "pairs": own}
+    exec(f"{line}\n{mixing}", names)
+    assert names["mixed"][:60] == PAIRS and len(names["mixed"]) == 1310
 
 
 # ------------------------------------------------------------------------------------------------------------ agreement
