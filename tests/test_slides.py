@@ -115,3 +115,36 @@ def test_tags_leave_a_cell_out_or_take_it_whole(tmp_path):
     assert "<strong>word</strong>" in slides[3]
     assert "Three." in slides[4] and "Four." in slides[4]
     assert "shown = 2 &lt; 3" in slides[5] and "secret" not in page and "Nobody" not in page
+
+
+def code_with(*outputs):
+    cell = nbformat.v4.new_code_cell("show()")
+    cell.outputs = [
+        nbformat.v4.new_output(
+            "display_data", data={kind: data}, metadata={kind: {"alt": "a line that rises"}}
+        )
+        for kind, data in outputs
+    ]
+    return cell
+
+
+def rows(count, text):
+    row = f'<tr><td style="text-align: left">{text}</td></tr>'
+    return "text/html", f'<table class="dataframe x"><thead></thead><tbody>{row * count}</tbody></table>'
+
+
+def test_small_tables_stand_below_the_text_large_ones_are_cut_and_figures_come_alone(tmp_path):
+    text, figure = nbformat.v4.new_markdown_cell, ("image/png", "iVBORw0K")
+    cells = [text("# A title\n\nA promise."), text("You will be able to")]
+    cells += [text("## Small\n\nText."), code_with(rows(3, "few words"))]
+    cells += [text("## Large\n\nText."), code_with(rows(9, "many words " * 20))]
+    cells += [text("## Many\n\nText."), code_with(rows(12, "a few words more, of forty letters in all"))]
+    cells += [text("## Figure\n\nText."), code_with(rows(3, "few words")), code_with(figure)]
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebooks" / "01_small.ipynb")
+    (page,) = make(tmp_path / "slides", tmp_path / "notebooks").values()
+    _, small, large, cut, many, eight, figured, drawn = sections(page)
+    assert small.count("<tr>") == 3 and "Text." in small and "Text." in large and "<table" not in large
+    assert cut.count("<tr>") == 8 and cut.count("words …") == 8 and "and 1 more row in the notebook" in cut
+    assert "Text." in many and eight.count("<tr>") == 8 and "and 4 more rows in the notebook" in eight
+    assert "Text." in figured and "<table" not in figured + drawn and 'alt="a line that rises"' in drawn

@@ -32,6 +32,8 @@ WORDS, LINES = 45, 9
 """The most on a slide: words of a section's beginning; printed lines."""
 ROWS, LETTERS, OF_A_CELL = 8, 900, 110
 """The most of a table: rows, letters in all, letters of a cell."""
+SMALL = 250
+"""Letters of a table that goes onto the slide of its section's first sentences."""
 
 
 @dataclass(frozen=True)
@@ -92,16 +94,37 @@ def slides_of(notebook: dict) -> list[Slide]:
     return worth_showing(slides)
 
 
+def goes_below(slide: Slide, after: Slide) -> bool:
+    """Whether the next slide's small table has its place below a section's first sentences, and not below a question, whose answer it may be."""
+    is_text = not slide.has("img", "table", "pre", "blockquote", "article")
+    is_small = after.has("table") and not after.has("img", "article") and letters_of(after.body) <= SMALL
+    return slide.title == after.title and is_text and is_small
+
+
+def letters_of(markup: str) -> int:
+    """How many letters and digits stand in HTML."""
+    return len(re.sub(r"<[^>]*>|\s+", "", markup))
+
+
 def worth_showing(slides: list[Slide]) -> list[Slide]:
-    """The slides without tables of sections that have a figure, and without sections that have nothing to see and explain no term."""
+    """The slides without tables of sections that have a figure, and without sections that have nothing to see and explain no term.
+
+    Small tables join the text before them.
+    """
     with_figures = {slide.title for slide in slides if slide.has("img")}
     slides = [s for s in slides if not s.has("table") or s.has("article") or s.title not in with_figures]
     to_see = {
         slide.title
-        for slide in slides
-        if slide.has("img", "table", "pre", "math", "blockquote", "strong", "li", "article")
+        for number, slide in enumerate(slides)
+        if slide.has("img", "table", "pre", "math", "blockquote", "strong", "li", "article") or number == 0
     }
-    return [slide for slide in slides if slide.title in to_see]
+    kept: list[Slide] = []
+    for slide in (slide for slide in slides if slide.title in to_see):
+        if kept and goes_below(kept[-1], slide):
+            kept[-1] = Slide(slide.title, kept[-1].body + slide.body)
+        else:
+            kept.append(slide)
+    return kept
 
 
 def tags(cell: dict) -> list[str]:
@@ -181,10 +204,11 @@ def table(markup: str) -> str:
     kept, letters = [], 0
     for row in rows[:ROWS]:
         kept.append(re.sub(r"(<td[^>]*>)(.*?)(</td>)", cut, row, flags=re.DOTALL))
-        letters += len(re.sub(r"<[^>]*>|\s+", "", kept[-1]))
+        letters += letters_of(kept[-1])
         if letters > LETTERS:
             break
-    more = f"<p>and {len(rows) - len(kept)} rows more in the notebook</p>" if len(rows) > len(kept) else ""
+    rest = len(rows) - len(kept)
+    more = f"<p>and {rest} more row{'s' * (rest > 1)} in the notebook</p>" if rest else ""
     head = re.sub(r"^.*?(?=<table)", "", head, flags=re.DOTALL)
     return f"{head}<tbody>{''.join(kept)}</tbody></table>{more}"
 
