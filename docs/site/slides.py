@@ -181,7 +181,9 @@ def outputs(cell: dict, predicted: bool) -> list[str]:
     for output in cell["outputs"]:
         data = output.get("data", {})
         if "image/png" in data:
-            found.append(picture("".join(data["image/png"]), output["metadata"]["image/png"]["alt"]))
+            found.append(
+                picture("".join(data["image/png"]), output["metadata"].get("image/png", {}).get("alt", ""))
+            )
         elif '<table class="dataframe' in "".join(data.get("text/html", "")):
             found.append(table("".join(data["text/html"])))
         elif predicted and output.get("name") == "stdout":
