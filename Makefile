@@ -49,7 +49,7 @@ mkdir $1 && touch $1/$(MARK)
 endef
 new_environment = $(new_folder) && $(PYTHON) -m venv $1
 
-.PHONY: help course test test-widgets test-browser test-colab drift trlx lab notebooks site lint publish tiny clean
+.PHONY: help course test test-widgets test-browser test-colab drift trlx lab notebooks site slides lint publish tiny clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | awk -F'|' '{printf "%-20s%s\n", $$1, $$2}'
@@ -88,6 +88,12 @@ site: .venv-site/.ready  ## build the course as pages, in out/site
 	@$(call new_folder,$(SITE))
 	@.venv-site/bin/python -m sphinx -q -W --keep-going -E -c docs/site -d .venv-site/doctrees . $(SITE)
 	@.venv-site/bin/python docs/site/links.py $(SITE)
+
+SLIDES = out/slides
+slides: .venv-site/.ready  ## make slides of the notebooks, in out/slides
+	@mkdir -p $(dir $(SLIDES))
+	@$(call new_folder,$(SLIDES))
+	@.venv-site/bin/python docs/site/slides.py $(SLIDES)
 
 lint: $(READY)  ## check the code's style
 	@$(VENV) -m ruff check . && $(VENV) -m ruff format --check .

@@ -139,6 +139,13 @@ def add_commands_for_learners(command: Callable[..., argparse.ArgumentParser]) -
     add("--name", default="", metavar="NAME", help="whose page it is")
     of = "the table of a class in place of your own: a folder with each student's progress.json, of any name"
     add("--class", dest="students", metavar="DIR", type=Path, help=of)
+    pooling = command(
+        pool,
+        "pool",
+        "Put the ratings of a class together: who rated how many, how far they agree, what most chose, and one file for a reward model.",
+    )
+    of = "a folder with each student's ratings.jsonl, of any names that end in .jsonl; pooled.jsonl is written there"
+    pooling.add_argument("folder", metavar="DIR", type=Path, help=of)
     add = command(
         prefetch,
         "prefetch",
@@ -340,6 +347,20 @@ def progress(args: argparse.Namespace) -> None:
         print(f"\n{sentence}")
     if args.page:
         print(f"\nWritten: {progress.write_page(args.page, args.name)}")
+
+
+def pool(args: argparse.Namespace) -> None:
+    """Put the ratings of a class together."""
+    from helpers.feedback import pool as ratings_of_a_class
+
+    pooled, path = ratings_of_a_class.pool(args.folder)
+    print_table(ratings_of_a_class.raters_table(pooled))
+    print()
+    print_table(ratings_of_a_class.pairs_table(pooled.ratings))
+    print(f"\n{ratings_of_a_class.agreement_in_words(pooled.ratings)}")
+    for note in pooled.notes:
+        print(f"\n{printable(note)}")
+    print(f"\nWritten: {path}, {len(pooled.ratings)} ratings by {len(pooled.files)} people")
 
 
 def bench(args: argparse.Namespace) -> None:

@@ -122,6 +122,7 @@ READERS = {
     "RLHF_ASSETS": read_assets,
     "RLHF_BUDGET": settings.read_budget,
     "RLHF_OUT": read_out,
+    "RLHF_FIGURES": settings.read_figures,
 }
 
 

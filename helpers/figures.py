@@ -3,32 +3,100 @@
 import io
 import math
 import re
+import weakref
 
 import matplotlib.pyplot as plt
 from IPython.display import DisplayHandle, display
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from PIL import Image
 
+from helpers import settings
 from helpers.settings import ROOT
 
 DIAGRAMS = ROOT / "docs" / "images"
-NAME_SIZE = 11
-"""Points of a name at the end of a line."""
+WIDEST, THINNEST, SMALLEST = 11, 2, 14
+"""On a projector: inches of a figure, points of a line and of type."""
 MANY = 8
 """Bars or texts that a description lists; of more bars it names the highest."""
+
+fitted: weakref.WeakSet[Figure] = weakref.WeakSet()
 
 
 def show(figure: Figure) -> None:
     """Show a figure in a notebook, once, with `describe(figure)` as its text alternative.
 
     The text lies in the output's metadata, where nbconvert and nbsphinx read it (github.com/jupyter/nbconvert/pull/1112);
-    JupyterLab and Colab do not yet (github.com/jupyter/enhancement-proposals/issues/120).
+    JupyterLab and Colab do not yet (github.com/jupyter/enhancement-proposals/issues/120): with RLHF_FIGURES=described the text
+    stands below the figure too.
     """
     plt.close(figure)
+    fit(figure)
     display({"image/png": picture(figure), "text/plain": repr(figure)}, metadata=alt(figure), raw=True)
+    tell(describe(figure))
+
+
+def tell(description: str) -> None:
+    """Print what a figure shows where RLHF_FIGURES asks for it."""
+    if "described" in settings.read_figures():
+        print(f"Figure: {description}")
+
+
+def fit(figure: Figure) -> None:
+    """Lay a figure out for a projector where RLHF_FIGURES asks for it: larger, with more room for larger type, two panels in a row.
+
+    Done again it changes nothing.
+    """
+    if "projector" not in settings.read_figures() or figure in fitted:
+        return
+    fitted.add(figure)
+    width, height = figure.get_size_inches()
+    rows = in_two_columns(figure)
+    figure.set_size_inches(min(WIDEST, 1.2 * width), 1.2 * height * rows)
+    for line in (line for axes in figure.axes for line in axes.lines):
+        line.set_linewidth(max(line.get_linewidth(), THINNEST))
+        line.set_markersize(max(line.get_markersize(), 2 * THINNEST))
+    for text in figure.findobj(Text):
+        text.set_fontsize(max(text.get_fontsize(), SMALLEST))
+    break_long_names(figure)
+
+
+def break_long_names(figure: Figure) -> None:
+    """Break the name of a vertical axis that is longer than its axis into two lines, at the space nearest to its middle."""
+    figure.draw_without_rendering()  # how long names and axes are is known once the figure is laid out
+    for axes in figure.axes:
+        name = axes.yaxis.label
+        text = name.get_text()
+        spaces = [place for place, letter in enumerate(text) if letter == " "]
+        if spaces and "\n" not in text and name.get_window_extent().height > axes.bbox.height:
+            middle = min(spaces, key=lambda place: abs(place - len(text) / 2))
+            name.set_text(f"{text[:middle]}\n{text[middle + 1 :]}")
+
+
+def in_two_columns(figure: Figure) -> int:
+    """Put panels that stand four or more in a row into rows of two, or of three where they are five or six in all.
+
+    Returns:
+        How many rows there are for each row before.
+    """
+    panels = [axes for axes in figure.axes if axes.get_subplotspec() is not None]
+    grids = {axes.get_subplotspec().get_gridspec() for axes in panels}
+    if len(grids) != 1 or next(iter(grids)).ncols < 4:
+        return 1
+    before = next(iter(grids))
+    columns = 2 if before.ncols == 4 else 3
+    rows = math.ceil(len(panels) / columns)
+    grid = figure.add_gridspec(rows, columns)
+    labelled = panels[0].yaxis.get_tick_params()["labelleft"]
+    for number, axes in enumerate(panels):
+        axes.set_subplotspec(grid[number // columns, number % columns])
+        if number % columns == 0:
+            axes.tick_params(labelleft=labelled)  # with a shared axis the first panel alone had them
+    return math.ceil(rows / before.nrows)
 
 
 def picture(figure: Figure) -> bytes:
@@ -52,11 +120,13 @@ def show_diagram(name: str) -> None:
         metadata={"image/png": {"alt": said}},
         raw=True,
     )
+    tell(said)
 
 
 def show_live(figure: Figure) -> DisplayHandle:
-    """Show a figure that will change, as `show` does, and return the handle that `update` takes."""
+    """Show a figure that will change, as `show` does, and return the handle that `update` takes; `tell` its description at the end."""
     plt.close(figure)
+    fit(figure)
     return display(figure, metadata=alt(figure), display_id=True)
 
 
@@ -67,15 +137,17 @@ def update(handle: DisplayHandle, figure: Figure) -> None:
 
 def label_ends(axes: Axes) -> None:
     """Write the name of each line at its right end, in its colour, in place of a legend; names stand apart."""
+    fit(axes.figure)
+    size = FontProperties(size=plt.rcParams["legend.fontsize"]).get_size_in_points()
     axes.figure.draw_without_rendering()  # where the lines end is known once the figure is laid out
     point = axes.figure.dpi / 72  # in pixels
     named = [line for line in axes.lines if not line.get_label().startswith("_")]
     ends = {line: axes.transData.transform(line.get_xydata()[-1])[1] / point for line in named}
     place = -math.inf
     for line in sorted(named, key=ends.get):
-        place = max(ends[line], place + 1.3 * NAME_SIZE)
+        place = max(ends[line], place + 1.3 * size)
         beside = dict(xytext=(8, place - ends[line]), textcoords="offset points", va="center")
-        look = dict(color=line.get_color(), fontsize=NAME_SIZE, annotation_clip=False)
+        look = dict(color=line.get_color(), fontsize=size, annotation_clip=False)
         axes.annotate(line.get_label(), line.get_xydata()[-1], **beside, **look)
 
 

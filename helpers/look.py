@@ -3,7 +3,7 @@
 import itertools
 import re
 
-from helpers import palette
+from helpers import palette, settings
 
 FIGURES = {
     "figure.figsize": (7, 3.4),
@@ -34,6 +34,27 @@ FIGURES = {
 }
 """matplotlib's settings; the sizes are inches and points."""
 
+PROJECTOR = {
+    "font.size": 17,
+    "axes.titlesize": 18,
+    "axes.labelsize": 17,
+    "xtick.labelsize": 16,
+    "ytick.labelsize": 16,
+    "legend.fontsize": 16,
+    "figure.titlesize": 18,
+    "axes.linewidth": 1.5,
+    "grid.linewidth": 1.2,
+    "lines.linewidth": 3.5,
+    "lines.markersize": 9,
+    "xtick.major.width": 1.5,
+    "ytick.major.width": 1.5,
+    # a legend lies over a line sooner than with small type
+    "legend.frameon": True,
+    "legend.framealpha": 0.6,
+    "legend.edgecolor": "white",
+}
+"""What RLHF_FIGURES=projector sets besides, in points where it is a size."""
+
 TABLES = {
     "display.max_colwidth": 160,
     "display.html.use_mathjax": False,  # "$5 and $7" in a review is no formula
@@ -48,7 +69,9 @@ def dress() -> None:
     from IPython import get_ipython
 
     colours = [palette.BLUE, palette.ORANGE, palette.GREEN, palette.PURPLE, palette.AMBER, palette.BEFORE]
-    mpl.rcParams.update(FIGURES | {"axes.prop_cycle": mpl.rcsetup.cycler(color=colours)})
+    plain = {name: mpl.rcParamsDefault[name] for name in PROJECTOR} | FIGURES
+    large = PROJECTOR if "projector" in settings.read_figures() else {}
+    mpl.rcParams.update(plain | large | {"axes.prop_cycle": mpl.rcsetup.cycler(color=colours)})
     for name, value in TABLES.items():
         pd.set_option(name, value)
     shell = get_ipython()

@@ -228,6 +228,7 @@ class Picture:
 
     def end(self) -> None:
         self.draw(f"step {self.trainer.step} of {self.trainer.total_steps}")
+        figures.tell(figures.describe(self.figure))
         self.session.verdict_shown = len(self.trainer.history.rounds) > 1
 
 
@@ -339,5 +340,6 @@ def plot_history(history: History) -> Figure:
     """A new figure of a finished run; see `draw_history`."""
     figure, axes = plt.subplots(1, 4, figsize=(14, 3), layout="constrained")
     draw_history(history, axes)
+    figures.fit(figure)
     plt.close(figure)
     return figure

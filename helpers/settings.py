@@ -1,4 +1,5 @@
-"""The settings that the environment gives: RLHF_SCALE, RLHF_ENGINE, RLHF_ASSETS, RLHF_BUDGET, RLHF_OUT. An empty one counts as unset.
+"""The settings that the environment gives: RLHF_SCALE, RLHF_ENGINE, RLHF_ASSETS, RLHF_BUDGET, RLHF_OUT, RLHF_FIGURES.
+An empty one counts as unset.
 
 This is the one place that reads them: `course.start` and the engine take what it finds, and `python -m helpers doctor` shows it.
 """
@@ -14,7 +15,8 @@ from helpers.errors import CourseError
 
 ROOT = Path(__file__).resolve().parent.parent
 
-NAMES = ("RLHF_SCALE", "RLHF_ENGINE", "RLHF_ASSETS", "RLHF_BUDGET", "RLHF_OUT")
+NAMES = ("RLHF_SCALE", "RLHF_ENGINE", "RLHF_ASSETS", "RLHF_BUDGET", "RLHF_OUT", "RLHF_FIGURES")
+FIGURES = ("projector", "described")
 
 
 _defaults: dict[str, str] = {}  # what set_defaults has put into the environment
@@ -94,6 +96,21 @@ def read_out() -> Path | None:
     """RLHF_OUT: the folder for results; None where it is not set."""
     folder = read("RLHF_OUT")
     return from_root(folder) if folder else None
+
+
+def read_figures() -> set[str]:
+    """RLHF_FIGURES: some of "projector" and "described", with commas between them; none where it is not set.
+
+    Raises:
+        CourseError: it names something else.
+    """
+    asked = {word.strip() for word in (read("RLHF_FIGURES") or "").split(",")} - {""}
+    if not asked <= set(FIGURES):
+        raise CourseError(
+            f"RLHF_FIGURES is {os.environ['RLHF_FIGURES']!r:.60}: expected projector (large type, for a room), described (each "
+            "figure's description in words below it), or projector,described"
+        )
+    return asked
 
 
 def from_root(path: str | Path) -> Path:

@@ -350,6 +350,7 @@ REFUSED_BY_START = {
     "RLHF_OUT, a file": ({"RLHF_OUT": "README.md"}, "Results cannot be written to"),
     "RLHF_OUT, in a file": ({"RLHF_OUT": "README.md/out"}, "Results cannot be written to"),
     "RLHF_OUT, too long": ({"RLHF_OUT": "x" * 300}, "File name too long"),
+    "RLHF_FIGURES": ({"RLHF_FIGURES": "large"}, "expected projector"),
     "RLHF_OUT, not writable": ({"RLHF_OUT": "/proc/mine"}, "Set RLHF_OUT to a folder you can write to"),
 }
 
@@ -504,7 +505,7 @@ def test_environment_rows():
             "matplotlib",
             "other packages",
         ],
-        *["RLHF_SCALE", "RLHF_ENGINE", "RLHF_ASSETS", "RLHF_BUDGET", "RLHF_OUT"],
+        *["RLHF_SCALE", "RLHF_ENGINE", "RLHF_ASSETS", "RLHF_BUDGET", "RLHF_OUT", "RLHF_FIGURES"],
         *["engine", "device", "memory", "disk"],
     ]
     assert all(check.ok for check in checks if check.name != "memory"), checks

@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import builtins
 import importlib.util
 import json
 import re
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from common import ROOT
 
-from helpers import exercise_cells, notebooks
+from helpers import exercise_cells, notebooks, palette
 from helpers.__main__ import parser
 
 README = ROOT / "README.md"
@@ -118,6 +119,62 @@ def test_run_sheets_name_sections_and_exercises_that_exist():
             assert section in headings or section.removeprefix("exercise ") in there, (number, section)
     named = set(re.findall(r"\b\d\d\.\d\b", text))
     assert named >= {"01.1", "03.1", "06.3"} and named <= there
+
+
+def names_in(source: str) -> tuple[set[str], set[str]]:
+    """(the names that a source sets anywhere in it, the names that it reads)."""
+    tree = ast.parse(
+        "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("!", "%")))
+    )
+    found, read = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else found).add(node.id)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            found |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    return found, read
+
+
+def code_of(path) -> list[tuple[str, list[str]]]:
+    """The sections of a notebook, each with the sources of its code cells; what stands before the first is Setup."""
+    sections: list[tuple[str, list[str]]] = [("Setup", [])]
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            sections[-1][1].append(source)
+        else:
+            sections += [(heading, []) for heading in re.findall(r"^## (.+)$", prose(source), re.MULTILINE)]
+    return sections
+
+
+def lacking(path, heading: str, given: str) -> set[str]:
+    """The names that a section reads and that neither it nor Setup nor the code in `given` sets."""
+    sections = dict(code_of(path))
+    known = set(dir(builtins))
+    if "palette import *" in given:
+        known |= {name for name in vars(palette) if name.isupper()}
+    for source in [given, *sections["Setup"], *sections[heading]]:
+        known |= names_in(source)[0]
+    return set().union(*(names_in(source)[1] for source in sections[heading])) - known
+
+
+def test_sections_that_stand_alone_do():
+    """docs/teaching.md: those in the table with the cell of imports, and the first of each notebook without it."""
+    text = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    part = text[text.index("## Sections that stand alone") : text.index("## Slides")]
+    (imports,) = FENCE.findall(part)
+    rows = re.findall(r"^\| (\d\d) \| (.+?) \|", part, re.MULTILINE)
+    assert len(rows) >= 5
+    for number, heading in rows:
+        (path,) = [path for path in notebooks.numbered() if path.name.startswith(number)]
+        assert not lacking(path, heading, imports), (number, heading)
+    for path in notebooks.numbered():
+        heading = next(heading for heading, sources in code_of(path)[1:] if sources)
+        assert not lacking(path, heading, ""), (path.name, heading)
 
 
 def test_readme_is_short():

@@ -2,19 +2,23 @@
 
 import base64
 import io
+import itertools
 import os
 import re
 from xml.etree import ElementTree
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
 from common import ROOT
+from matplotlib.text import Text
 from PIL import Image
 
-from helpers import figures, notebooks, palette
+from helpers import figures, look, monitor, notebooks, palette
 from helpers.maintain import diagrams
+from helpers.ppo.run import History
 
 COLOURS = {value for name, value in vars(palette).items() if name.isupper()} | {
     "#ffffff",
@@ -141,3 +145,95 @@ def test_every_stored_figure_has_a_text_alternative(path):
         for output in cell.outputs:
             if "image/png" in output.get("data", {}):
                 assert len(output.metadata.get("image/png", {}).get("alt", "")) > 20, cell.source
+
+
+# --------------------------------------------------------------------------------------------- for a room, and for the ear
+
+
+@pytest.fixture
+def projector(monkeypatch):
+    """A figure's settings as a start makes them with RLHF_FIGURES=projector; what was set before again afterwards."""
+    monkeypatch.setenv("RLHF_FIGURES", "projector")
+    with mpl.rc_context():
+        look.dress()
+        yield
+
+
+def texts_that_overlap(figure):
+    """Pairs of texts of a laid out figure that lie on each other."""
+    figure.draw_without_rendering()
+    beyond = set()  # the numbers of an axis that lie outside of it are not drawn
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        ticks = [tick for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high]
+        beyond |= {label for tick in ticks for label in (tick.label1, tick.label2)}
+    texts = [
+        text for text in figure.findobj(Text) if text.get_visible() and text.get_text() and text not in beyond
+    ]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
+    return [(a, b) for (a, one), (b, other) in itertools.combinations(boxes, 2) if one.overlaps(other)]
+
+
+def history():
+    steps = range(0, 160, 16)
+    rounds = [dict(step=s, reward=0.5 + s / 400, kl=s / 40, explained_variance=-26.31) for s in steps]
+    evals = [{"step": s, "reward/mean": 0.53 + s / 400, "kl": s / 41} for s in steps]
+    updates = [dict(step=s, policy_loss=-0.01, value_loss=0.2, entropy=1.02 - s / 900) for s in steps]
+    return History(rounds=rounds, updates=updates, evals=evals)
+
+
+def test_four_panels_stand_two_by_two_on_a_projector_and_say_the_same(projector, monkeypatch):
+    large = monitor.plot_history(history())
+    places = [axes.get_subplotspec() for axes in large.axes]
+    assert [(place.rowspan.start, place.colspan.start) for place in places] == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (1, 1),
+    ]
+    width, height = large.get_size_inches()
+    assert width <= 11 and height > 5 and not texts_that_overlap(large)
+    figures.fit(large)  # once more
+    assert tuple(large.get_size_inches()) == (width, height)
+    monkeypatch.delenv("RLHF_FIGURES")
+    assert figures.describe(monitor.plot_history(history())) == figures.describe(large)
+
+
+def test_panels_that_share_an_axis_keep_its_numbers_in_each_row(projector):
+    figure, axes = plt.subplots(1, 5, figsize=(11, 4.2), sharex=True, sharey=True)
+    for panel in axes:
+        panel.barh(["about", "a"], [1, 2])
+    figures.fit(figure)
+    places = [panel.get_subplotspec() for panel in axes]
+    assert [place.rowspan.start for place in places] == [0, 0, 0, 1, 1]
+    shown = [panel.yaxis.get_tick_params()["labelleft"] for panel in axes]
+    assert shown == [True, False, False, True, False] and not texts_that_overlap(figure)
+    plt.close(figure)
+
+
+def test_small_type_thin_lines_and_long_names_on_a_projector(projector):
+    figure, axes = plt.subplots(figsize=(8, 3.2))
+    (line,) = axes.plot([0, 1, 2], [1, 2, 4], lw=1, ms=3)
+    word = axes.text(1, 1, "cut", fontsize=7)
+    axes.set(ylabel="held-out accuracy of the reward model, 95% interval", title="What ratings buy")
+    figures.fit(figure)
+    assert line.get_linewidth() >= 2 and word.get_fontsize() >= 14
+    assert axes.get_ylabel().count("\n") == 1 and not texts_that_overlap(figure)
+    assert "held-out accuracy of the reward model, 95% interval" in figures.describe(figure)
+    plt.close(figure)
+
+
+def test_without_the_setting_a_figure_stays_as_it_is(axes):
+    axes.plot([0, 1, 2], [1, 2, 4], lw=1)
+    size = tuple(axes.figure.get_size_inches())
+    figures.fit(axes.figure)
+    assert tuple(axes.figure.get_size_inches()) == size and axes.lines[0].get_linewidth() == 1
+
+
+@pytest.mark.parametrize("asked", ["", "described", "projector,described"])
+def test_a_description_is_printed_where_it_is_asked_for(axes, asked, monkeypatch, capsys):
+    monkeypatch.setenv("RLHF_FIGURES", asked)
+    axes.plot([0, 1, 2], [1, 2, 4], label="reward")
+    figures.show(axes.figure)
+    printed = capsys.readouterr().out
+    assert ("Figure: reward from 1 at 0 to 4 at 2.\n" in printed) == bool(asked)

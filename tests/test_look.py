@@ -4,7 +4,8 @@ import matplotlib as mpl
 import pandas as pd
 import pytest
 
-from helpers import course, look, palette
+from helpers import course, doctor, look, palette, settings
+from helpers.errors import CourseError
 
 
 @pytest.fixture
@@ -76,3 +77,32 @@ def test_long_tables_show_their_ends():
     table = pd.DataFrame({"text": [f"row {i}" for i in range(100)], "n": range(100)})
     cells = [cell for row in rows(table)[1:] for cell in row]
     assert all(side == ("left" if "row" in text else "right") for side, text in cells if text != "...")
+
+
+def test_for_a_projector_type_and_lines_are_larger_until_the_setting_goes(undressed, monkeypatch):
+    monkeypatch.setenv("RLHF_FIGURES", "projector")
+    course.start()
+    large = dict(mpl.rcParams)
+    assert large["font.size"] >= 1.4 * look.FIGURES["font.size"] and large["lines.linewidth"] > 3
+    monkeypatch.delenv("RLHF_FIGURES")
+    course.start()
+    sizes = [name for name in look.PROJECTOR if name in look.FIGURES]
+    assert [mpl.rcParams[name] for name in sizes] == [look.FIGURES[name] for name in sizes]
+    assert mpl.rcParams["axes.linewidth"] == mpl.rcParamsDefault["axes.linewidth"]
+
+
+def test_the_doctor_looks_at_every_setting():
+    assert tuple(doctor.READERS) == settings.NAMES
+
+
+def test_what_the_setting_may_be(monkeypatch):
+    for given, found in {
+        "": set(),
+        "described": {"described"},
+        "projector, described": {*settings.FIGURES},
+    }.items():
+        monkeypatch.setenv("RLHF_FIGURES", given)
+        assert settings.read_figures() == found
+    monkeypatch.setenv("RLHF_FIGURES", "large")
+    with pytest.raises(CourseError, match="RLHF_FIGURES is 'large': expected projector"):
+        course.start()
