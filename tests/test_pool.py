@@ -214,6 +214,8 @@ def test_what_is_no_file_or_may_not_be_read_is_said(tmp_path, monkeypatch):
     (tmp_path / "class" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "class" / "loop").symlink_to(tmp_path / "class")
     (tmp_path / "class" / "dead.jsonl").symlink_to(tmp_path / "nothing")
+    (tmp_path / "class" / ".git").mkdir()
+    (tmp_path / "class" / ".git" / "HEAD").write_text("")
     pooled, _ = pool.pool(tmp_path / "class")
     assert "does not end in .jsonl: dead.jsonl, linked, loop." in pooled.notes[-1]
     (tmp_path / "class" / "closed").mkdir()

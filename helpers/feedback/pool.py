@@ -89,13 +89,17 @@ def put_together(folder: Path) -> Pool:
 
 
 def paths_in(folder: Path, notes: list[str]) -> list[Path]:
-    """What is in a folder and its folders, links to folders too, but neither hidden files nor its pooled.jsonl; notes say which cannot be read."""
+    """The files in a folder and its folders, and links to folders. What is hidden and its own pooled.jsonl are no part of it.
+
+    A sentence about each folder that cannot be read is added to `notes`.
+    """
     paths = []
 
     def left_out(error: OSError) -> None:
         notes.append(f"Left out whole: the folder {error.filename} cannot be read: {files.reason(error)}.")
 
     for top, folders, names in os.walk(folder, onerror=left_out):
+        folders[:] = [name for name in folders if name[0] != "."]  # such as .git
         links = [name for name in folders if os.path.islink(os.path.join(top, name))]
         paths += [Path(top) / name for name in [*names, *links] if name[0] != "."]
     return sorted(path for path in paths if path != folder / NAME)
