@@ -360,7 +360,7 @@ def pool(args: argparse.Namespace) -> None:
     print(f"\n{ratings_of_a_class.agreement_in_words(pooled.ratings)}")
     for note in pooled.notes:
         print(f"\n{printable(note)}")
-    print(f"\nWritten: {path}, {len(pooled.ratings)} ratings by {len(pooled.files)} people")
+    print(f"\nWritten: {printable(str(path))}, {len(pooled.ratings)} ratings by {len(pooled.files)} people")
 
 
 def bench(args: argparse.Namespace) -> None:
@@ -459,7 +459,7 @@ def drift(args: argparse.Namespace) -> None:
 
 def print_table(rows: list[tuple[str, ...]]) -> None:
     """Print rows in columns as wide as their widest cell."""
-    rows = [tuple(map(printable, row)) for row in rows]
+    rows = [tuple(printable(cell).replace("\n", "\\n") for cell in row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -61,7 +61,7 @@ def write_text(path: str | Path, text: str) -> None:
         if not isinstance(error, OSError):
             raise
         raise CourseError(
-            f"{path} could not be written: {reason(error)}. It is as it was. Free some space, or choose another folder (RLHF_OUT)."
+            f"{path} could not be written: {reason(error)}. It is as it was. Free some space, allow writing there, or choose another folder (of results: RLHF_OUT)."
         ) from error
 
 

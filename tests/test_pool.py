@@ -1,17 +1,19 @@
 """`python -m helpers pool`: the shared pairs, and the ratings of a class put together; nothing is dropped without a word."""
 
 import json
+import os
 import random
 import re
 import shutil
 import uuid
 
 import pytest
+import torch
 from common import ROOT
 
 from helpers import reviews
 from helpers.errors import CourseError
-from helpers.feedback import pool
+from helpers.feedback import pool, reward_model
 from helpers.feedback.exchange import read_ratings
 from helpers.feedback.pairs import SHARED, Pair, shared_pairs
 from helpers.feedback.ratings import Rating, Ratings, now, record_of
@@ -134,7 +136,7 @@ def test_a_class(cli, tmp_path):
     )
     assert lines["1"][-5:] == ["2", "0", "0", "0", "first"] and lines["31"][-5:] == ["1", "1", "0", "0", "-"]
     assert "Two raters of a pair agree (first, second or tie): 67%, 95% interval" in done.stdout
-    assert "Not read, because the name does not end in .jsonl: list.csv." in done.stdout
+    assert "Not read, because it is no file, or its name does not end in .jsonl: list.csv." in done.stdout
     assert "112 ratings by 2 people" in done.stdout
     ratings = read_ratings(folder / pool.NAME)
     assert len(ratings) == 112 and {r.rater for r in ratings} == {"Ada", "Bo"}
@@ -163,7 +165,7 @@ def test_what_is_left_out_is_said(tmp_path):
     assert bytes_in(tmp_path) == before
     said = "\n".join(pooled.notes)
     assert (
-        "copy.jsonl: left out are ratings: 3 found in an earlier file already, 1 taken back in another copy"
+        "copy.jsonl: left out are ratings: 3 in an earlier file already, by the id, 1 taken back in another copy"
         in said
     )
     assert (
@@ -192,6 +194,77 @@ def test_one_name_in_two_files_is_two_people_unless_one_file_is_a_copy_of_the_ot
     # pooled once more, beside a file that came late, nothing is counted twice
     shutil.move(path, tmp_path / "group one.jsonl")
     assert len(pool.pool(tmp_path)[0].ratings) == 5
+
+
+def test_ratings_that_were_pooled_before_are_no_people(tmp_path):
+    """Two of one name are told apart by their files, so what was pooled from these must not count as a copy of both."""
+    for name, choice in (("a", "first"), ("b", "second")):
+        hand_in(tmp_path / f"{name}.jsonl", "me", [choice] * 2)
+    shutil.move(pool.pool(tmp_path)[1], tmp_path / "0.jsonl")
+    for name, choice in (("a", "first"), ("b", "second")):  # both go on
+        hand_in(tmp_path / f"{name}.jsonl", "me", [choice] * 2, PAIRS[2:])
+    pooled, _ = pool.pool(tmp_path)
+    assert {row[0]: row[1] for row in pool.raters_table(pooled)[1:]} == {"me (a)": "4", "me (b)": "4"}
+    assert "0.jsonl: left out are ratings: 4 pooled before: collect the files" in pooled.notes[0]
+
+
+def test_what_is_no_file_or_may_not_be_read_is_said(tmp_path, monkeypatch):
+    hand_in(tmp_path / "class" / "a.jsonl", "Ada", ["first"] * 2)
+    hand_in(tmp_path / "elsewhere" / "b.jsonl", "Bo", ["first"] * 2)
+    (tmp_path / "class" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "class" / "loop").symlink_to(tmp_path / "class")
+    (tmp_path / "class" / "dead.jsonl").symlink_to(tmp_path / "nothing")
+    (tmp_path / "class" / ".git").mkdir()
+    (tmp_path / "class" / ".git" / "HEAD").write_text("")
+    pooled, _ = pool.pool(tmp_path / "class")
+    assert "does not end in .jsonl: dead.jsonl, linked, loop." in pooled.notes[-1]
+    (tmp_path / "class" / "closed").mkdir()
+    scandir = os.scandir
+
+    def closed(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    assert re.search(
+        "the folder .*closed cannot be read: Permission denied.", pool.pool(tmp_path / "class")[0].notes[0]
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="no folder is closed to root")
+def test_a_folder_that_lets_nobody_in(tmp_path):
+    hand_in(tmp_path / "class" / "a.jsonl", "Ada", ["first"])
+    (tmp_path / "class").chmod(0)
+    try:
+        with pytest.raises(CourseError, match="cannot be read: Permission denied"):
+            pool.pool(tmp_path / "class")
+    finally:
+        (tmp_path / "class").chmod(0o700)
+
+
+def test_names_stay_in_their_line_of_the_table(cli, tmp_path):
+    folder = tmp_path / "cl\x1b[31mass"
+    hand_in(folder / "a.jsonl", "A\nda\x1b[31m", ["first"])
+    hand_in(folder / "b.jsonl", "B" * 3000, ["first"])
+    done = cli("pool", folder)
+    assert done.returncode == 0 and "\x1b" not in done.stdout
+    assert "A\\nda\\x1b[31m" in done.stdout and max(map(len, done.stdout.splitlines())) < 300
+
+
+def test_many_raters_of_few_pairs_are_no_more_pairs():
+    """Twelve pairs, one rater or eight: the interval of the reward model's accuracy is the same."""
+    rows = [(pair.first, pair.second, 1.0) for pair in PAIRS[:12]]
+    margins = torch.tensor([1.0] * 8 + [-1.0] * 4)
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        for raters in (1, 8):
+            scores = iter([margins.repeat(raters), torch.zeros(12 * raters)])
+            patch.setattr(reward_model, "score_texts", lambda *_, scores=scores: next(scores))
+            found.append(reward_model.accuracy(None, None, rows * raters))
+    one, eight = found
+    assert (one.low, one.high) == pytest.approx((eight.low, eight.high)) and (one.n, eight.n) == (12, 96)
+    assert one.share == eight.share == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("content", ["", "notes of a student\n", "ratings"])

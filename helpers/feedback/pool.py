@@ -60,12 +60,12 @@ def pool(folder: str | Path) -> tuple[Pool, Path]:
 
 def put_together(folder: Path) -> Pool:
     """The ratings in the files of a folder; errors as in `pool`."""
-    paths = [Path(top) / name for top, _, names in os.walk(folder) for name in names if name[0] != "."]
-    paths = sorted(path for path in paths if path != folder / NAME and path.is_file())
-    others = [path.relative_to(folder).as_posix() for path in paths if path.suffix.lower() != ".jsonl"]
-    notes, contents = [], {}
-    for path in (path for path in paths if path.suffix.lower() == ".jsonl"):
+    notes, contents, others = [], {}, []
+    for path in paths_in(folder, notes):
         name = path.relative_to(folder).as_posix()
+        if path.suffix.lower() != ".jsonl" or not os.path.isfile(path):
+            others.append(name)
+            continue
         try:
             contents[name], cut = content_of(path)
         except CourseError as error:
@@ -76,7 +76,7 @@ def put_together(folder: Path) -> Pool:
     if others:
         more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
         notes.append(
-            f"Not read, because the name does not end in .jsonl: {', '.join(others[:LISTED])}{more}."
+            f"Not read, because it is no file, or its name does not end in .jsonl: {', '.join(others[:LISTED])}{more}."
         )
     kept, left_out = without_doubles(contents)
     notes += left_out
@@ -86,6 +86,23 @@ def put_together(folder: Path) -> Pool:
             "\n".join([*notes, f"{folder} holds no rating of a shared pair. Nothing was written."])
         )
     return Pool(named, from_files, notes + renamed)
+
+
+def paths_in(folder: Path, notes: list[str]) -> list[Path]:
+    """The files in a folder and its folders, and links to folders. What is hidden and its own pooled.jsonl are no part of it.
+
+    A sentence about each folder that cannot be read is added to `notes`.
+    """
+    paths = []
+
+    def left_out(error: OSError) -> None:
+        notes.append(f"Left out whole: the folder {error.filename} cannot be read: {files.reason(error)}.")
+
+    for top, folders, names in os.walk(folder, onerror=left_out):
+        folders[:] = [name for name in folders if name[0] != "."]  # such as .git
+        links = [name for name in folders if os.path.islink(os.path.join(top, name))]
+        paths += [Path(top) / name for name in [*names, *links] if name[0] != "."]
+    return sorted(path for path in paths if path != folder / NAME)
 
 
 def content_of(path: Path) -> tuple[Content, bool]:
@@ -109,21 +126,23 @@ def without_doubles(contents: dict[str, Content]) -> tuple[list[tuple[str, Ratin
     A rating that was taken back in one copy of a file is taken back in all of them.
     """
     pairs = {pair.id for own in shared_pairs().values() for pair in own}
-    undone = {plain(id) for content in contents.values() for id in content.ids - content.standing.keys()}
+    undone = {id for content in contents.values() for id in content.ids - content.standing.keys()}
     kept, notes, seen = [], [], set()
     for name, content in contents.items():
         left_out: Counter[str] = Counter()
         for id, rating in content.standing.items():
             if rating.simulated:
                 left_out["made by a program"] += 1
+            elif id.startswith(MARK):
+                left_out["pooled before: collect the files that they came from"] += 1
             elif rating.pair.id not in pairs:
                 left_out["of pairs that are not the shared ones"] += 1
-            elif plain(id) in undone:
+            elif id in undone:
                 left_out["taken back in another copy of the file"] += 1
-            elif plain(id) in seen:
-                left_out["found in an earlier file already"] += 1
+            elif id in seen:
+                left_out["in an earlier file already, by the id"] += 1
             else:
-                seen.add(plain(id))
+                seen.add(id)
                 kept.append((name, rating))
         if left_out:
             said = ", ".join(f"{count} {why}" for why, count in left_out.items())
@@ -131,11 +150,6 @@ def without_doubles(contents: dict[str, Content]) -> tuple[list[tuple[str, Ratin
         elif not content.standing:
             notes.append(f"{name}: holds no rating that stands.")
     return kept, notes
-
-
-def plain(id: str) -> str:
-    """The id of a rating as it was before it was pooled."""
-    return id.removeprefix(MARK)
 
 
 def with_names(
@@ -148,8 +162,7 @@ def with_names(
     """
     first_copy: dict[str, str] = {}
     for name, content in contents.items():
-        ids = set(map(plain, content.ids))
-        copies = (first for other, first in first_copy.items() if ids & set(map(plain, contents[other].ids)))
+        copies = (first for other, first in first_copy.items() if content.ids & contents[other].ids)
         first_copy[name] = next(copies, name)
     people: dict[str, list[str]] = {}
     for name, rating in kept:
@@ -161,7 +174,7 @@ def with_names(
         file, several = first_copy[name], len(people[rating.rater]) > 1
         rater = f"{rating.rater} ({of_file(file)})" if several else rating.rater
         from_files.setdefault(rater, name)
-        ratings.append(replace(rating, id=MARK + plain(rating.id), rater=rater))
+        ratings.append(replace(rating, id=MARK + rating.id, rater=rater))
     notes = [
         f"The name {rater!r:.60} is in {len(own)} files that have no rating in common, so it counts as {len(own)} people, "
         f"and each has the file's name added: {', '.join(own)}."
@@ -182,7 +195,7 @@ def check_own(path: Path) -> None:
     Raises:
         CourseError: something else is there, or it was added to.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # False too where the folder lets nobody in
         return
     lines = tables.read_bytes(path, "the pooled ratings").splitlines() if path.is_file() else [b""]
     for number, line in enumerate(lines, start=1):
@@ -211,7 +224,7 @@ def raters_table(pooled: Pool) -> list[tuple[str, ...]]:
         same, met = meetings(rater, by_pair)
         rows.append(
             (
-                rater,
+                f"{rater:.40}",
                 str(len(first)),
                 str(sum(counts[side] for side in SIDES)),
                 str(counts["tie"]),

@@ -7,7 +7,7 @@ section 2; Stiennon et al. 2020, arxiv.org/abs/2009.01325, section 3.4).
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -261,10 +261,15 @@ def batches(data: list[Comparison], seed: int) -> list[list[tuple]]:
 
 
 def accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, data: list[Comparison]) -> Share:
-    """On which share of the preferences the preferred text has the higher reward, with its interval; ties are left out."""
+    """On which share of the preferences the preferred text has the higher reward, with its interval; ties are left out.
+
+    Where several raters judged a pair, the interval is as wide as if one had: they are right or wrong together.
+    """
     clear = [row for row in data if row[2] != 0.5]
     first, second = (score_texts(model, tokenizer, [row[side] for row in clear]) for side in (0, 1))
     right = [
         (margin > 0) == (row[2] == 1) for margin, row in zip((first - second).tolist(), clear, strict=True)
     ]
-    return wilson(sum(right), len(right))
+    pairs = len({row[:2] for row in clear})
+    share = wilson(sum(right) * pairs / max(1, len(right)), pairs)
+    return replace(share, n=len(right))
