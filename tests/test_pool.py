@@ -15,12 +15,12 @@ from helpers import reviews
 from helpers.errors import CourseError
 from helpers.feedback import pool, reward_model
 from helpers.feedback.exchange import read_ratings
-from helpers.feedback.pairs import SHARED, Pair, shared_pairs
+from helpers.feedback.pairs import SHARED, Pair, shared_pairs, shared_pairs_in_order
 from helpers.feedback.ratings import Rating, Ratings, now, record_of
 from helpers.feedback.reward_model import count_preferences, split
 from helpers.notebooks import NOTEBOOKS
 
-PAIRS = pool.in_order()
+PAIRS = shared_pairs_in_order()
 
 
 def rating(rater, pair, choice="first", simulated=False):

@@ -17,8 +17,10 @@ class Share:
     n: int
 
 
-def wilson(hits: int, n: int) -> Share:
+def wilson(hits: float, n: int) -> Share:
     """The share of `hits` in `n` with Wilson's score interval at 95%, which holds for few pairs and shares near 0 or 1 too.
+
+    Hits need not be whole: where several judgements count as one, each is a part of a hit.
 
     Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927), 209-212; recommended for
     small n by Brown, Cai and DasGupta, Statistical Science 16 (2001), 101-133 (doi.org/10.1214/ss/1009213286).

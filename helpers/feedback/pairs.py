@@ -33,6 +33,12 @@ def fingerprint(values: list) -> str:
     return hashlib.sha256(json.dumps(values).encode("ascii")).hexdigest()
 
 
+def shared_pairs_in_order() -> list[Pair]:
+    """The sixty pairs of `shared_pairs`, in the order in which the labeller of notebook 09 shows them."""
+    records = [json.loads(line) for line in SHARED.read_text(encoding="utf-8").splitlines()]
+    return [Pair(record["prompt"], record["first"], record["second"]) for record in records]
+
+
 def shared_pairs() -> dict[str, list[Pair]]:
     """Sixty pairs that are the same on every machine, so that the ratings of a class can be put together (`pool`).
 
@@ -41,8 +47,7 @@ def shared_pairs() -> dict[str, list[Pair]]:
     Returns:
         {"train": 48 pairs, "test": 12 pairs}: every fifth is held out, as the labeller of notebook 09 mixes them.
     """
-    records = [json.loads(line) for line in SHARED.read_text(encoding="utf-8").splitlines()]
-    pairs = [Pair(record["prompt"], record["first"], record["second"]) for record in records]
+    pairs = shared_pairs_in_order()
     test = pairs[HELD_OUT - 1 :: HELD_OUT]
     return {"train": [pair for pair in pairs if pair not in test], "test": test}
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from helpers import files, tables
 from helpers.compare import Estimate, bootstrap
 from helpers.errors import CourseError
-from helpers.feedback.agreement import judged, wilson
+from helpers.feedback.agreement import judged, self_agreement
 from helpers.feedback.exchange import json_or_none
-from helpers.feedback.pairs import Pair, shared_pairs
+from helpers.feedback.pairs import shared_pairs_in_order
 from helpers.feedback.ratings import CHOICES, SIDES, TYPES, Content, Rating, cut_short, record_of
 
 NAME = "pooled.jsonl"
@@ -125,7 +125,7 @@ def without_doubles(contents: dict[str, Content]) -> tuple[list[tuple[str, Ratin
 
     A rating that was taken back in one copy of a file is taken back in all of them.
     """
-    pairs = {pair.id for own in shared_pairs().values() for pair in own}
+    pairs = {pair.id for pair in shared_pairs_in_order()}
     undone = {id for content in contents.values() for id in content.ids - content.standing.keys()}
     kept, notes, seen = [], [], set()
     for name, content in contents.items():
@@ -215,12 +215,11 @@ def raters_table(pooled: Pool) -> list[tuple[str, ...]]:
     on which share of all meetings with another rater on a pair the two chose the same.
     """
     by_pair = choices_by_pair(pooled.ratings)
-    again = {key: choices for key, choices in judged(pooled.ratings).items() if len(choices) > 1}
     rows = [("who", "pairs", "preferences", "ties", "skipped", "twice", "with others", "file")]
     for rater, file in pooled.files.items():
-        first = firsts([rating for rating in pooled.ratings if rating.rater == rater])
+        own = [rating for rating in pooled.ratings if rating.rater == rater]
+        first, twice = firsts(own), self_agreement(own)
         counts = Counter(rating.choice for rating in first)
-        own = [choices for (name, _), choices in again.items() if name == rater]
         same, met = meetings(rater, by_pair)
         rows.append(
             (
@@ -229,8 +228,8 @@ def raters_table(pooled: Pool) -> list[tuple[str, ...]]:
                 str(sum(counts[side] for side in SIDES)),
                 str(counts["tie"]),
                 str(counts["skip"]),
-                f"{sum(choices[0] == choices[1] for choices in own)} of {len(own)}",
-                f"{wilson(same, met).share:.0%} of {met}" if met else "nobody",
+                f"{round((twice.share or 0) * twice.n)} of {twice.n}",
+                f"{same / met:.0%} of {met}" if met else "nobody",
                 file,
             )
         )
@@ -238,8 +237,11 @@ def raters_table(pooled: Pool) -> list[tuple[str, ...]]:
 
 
 def firsts(ratings: list[Rating]) -> list[Rating]:
-    """Of each pair that a rater rated, the first rating."""
-    return list({(rating.rater, rating.pair.id): rating for rating in reversed(ratings)}.values())[::-1]
+    """Of each pair that a rater rated, the first rating, skips included."""
+    found: dict[tuple[str, str], Rating] = {}
+    for rating in ratings:
+        found.setdefault((rating.rater, rating.pair.id), rating)
+    return list(found.values())
 
 
 def choices_by_pair(ratings: list[Rating]) -> dict[str, dict[str, str]]:
@@ -318,7 +320,7 @@ def pairs_table(ratings: list[Rating]) -> list[tuple[str, ...]]:
     for rating in firsts(ratings):
         counts.setdefault(rating.pair.id, Counter())[rating.choice] += 1
     rows = [("pair", "prompt", *CHOICES, "majority")]
-    for number, pair in enumerate(in_order(), start=1):
+    for number, pair in enumerate(shared_pairs_in_order(), start=1):
         own = counts.get(pair.id, Counter())
         rows.append((str(number), pair.prompt, *(str(own[choice]) for choice in CHOICES), majority(own)))
     return rows
@@ -329,14 +331,3 @@ def majority(counts: Counter[str]) -> str:
     chosen = {choice: count for choice, count in counts.items() if choice != "skip"}
     best = max(chosen, key=chosen.get, default="")
     return best if best and chosen[best] * 2 > sum(chosen.values()) else "-"
-
-
-def in_order() -> list[Pair]:
-    """The shared pairs in the order in which the labeller of notebook 09 shows them."""
-    pairs = shared_pairs()
-    each = len(pairs["train"]) // len(pairs["test"])
-    return [
-        pair
-        for i, held_out in enumerate(pairs["test"])
-        for pair in (*pairs["train"][each * i : each * (i + 1)], held_out)
-    ]
