@@ -23,7 +23,13 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: slowest.index(item.path.name) if item.path.name in slowest else len(slowest))
 
 
-COUNTED = ("exercises", "known wrong answers named", "junk survived", "solutions run")
+COUNTED = (
+    "exercises",
+    "known wrong answers named",
+    "junk survived",
+    "solutions run",
+    "terms introduced before use",
+)
 
 
 def pytest_terminal_summary(terminalreporter):

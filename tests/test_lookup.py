@@ -117,12 +117,12 @@ def test_the_heading_that_a_term_links_to_introduces_it(term, text):
     assert names(term).search(spellings), f"{term} is not in {file}, {heading}"
 
 
-def test_terms_are_introduced_before_they_are_used():
+def test_terms_are_introduced_before_they_are_used(record_property):
     """In an earlier notebook a term may occur beside the number of the notebook that introduces it."""
     looked_for = [(term, text) for term, text in entries() if term not in EVERYDAY]
     found = set().union(*(early(term, text) for term, text in looked_for))
-    print(f"{len(looked_for)} terms looked for before they are introduced")
     assert not found
+    record_property("terms introduced before use", len(looked_for))
 
 
 def test_what_counts_as_a_use():
