@@ -128,7 +128,7 @@ def start(seed: int = 0) -> Course:
     if folder:
         assets.refuse_what_runs(folder)
 
-    import transformers
+    from accelerate.utils import set_seed
 
     from helpers import engine
     from helpers.ppo.parallel import processes
@@ -142,7 +142,7 @@ def start(seed: int = 0) -> Course:
         budget=budget,
         assets=folder,
     )
-    transformers.set_seed(seed)
+    set_seed(seed)
     parts = [f"Scale {here.scale}", here.device, here.engine, f"results in {here.show_path(here.out)}"]
     if here.budget != 1:
         parts.append(f"budget {here.budget:g}")

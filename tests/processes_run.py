@@ -1,8 +1,9 @@
-"""A small run in one process or in several, for tests: `processes_run.py FOLDER CHANGES` under `accelerate launch` or alone.
+"""Small runs in one process or in several, for tests: `processes_run.py FOLDER RUNS` under `accelerate launch` or alone.
 
-CHANGES is JSON: the settings that differ from `ppo_run.small_config`. Each process leaves in FOLDER, by its number, its
-history, the samples that its reward function was given, the folders that it wrote, and how many numbers its optimizer
-remembers. The environment can make one of them misbehave; see below.
+RUNS is JSON: for each run, by its name, the settings that differ from `ppo_run.small_config`; and beside them, under "test",
+what makes one of the processes misbehave (see below). The runs follow each other, because to start takes longer than to run.
+Each process leaves in FOLDER/NAME, by its number, its history, the samples that its reward function was given, the folders
+that it wrote, and how many numbers its optimizer remembers.
 """
 
 import json
@@ -18,24 +19,21 @@ from helpers import files
 from helpers.ppo.parallel import sharding
 
 NUMBER = int(os.environ.get("RANK", 0))
+NEVER = 10**6  # no run comes to so many steps or samples
 scored: list[str] = []
 written: list[str] = []
-
-
-def setting(name: str) -> int:
-    """A number from the environment; without it one that no run reaches."""
-    return int(os.environ.get(name, 10**6))
+test: dict = {}
 
 
 def reward(samples, **kwargs):
     """How often "the" occurs.
 
-    In process 1 it fails once it has had FAIL_AFTER samples; where NOISY is set, each process draws other random numbers.
+    In process 1 it fails once it has had `fail_after` samples; where `noisy` is set, each process draws other random numbers.
     """
     scored.extend(samples)
-    if "NOISY" in os.environ:
+    if test.get("noisy"):
         torch.rand(1 + NUMBER)
-    if NUMBER == 1 and len(scored) > setting("FAIL_AFTER"):
+    if NUMBER == 1 and len(scored) > test.get("fail_after", NEVER):
         return [None] * len(samples)
     return [float(sample.lower().count("the")) for sample in samples]
 
@@ -49,16 +47,16 @@ def run_out_of_memory(*_):
 
 
 class Watch:
-    """Asks for the end at step STOP_AT, in process 0 alone; kills process 1 at step KILL_AT, or fills its memory at FULL_AT."""
+    """Asks for the end at step `stop_at`, in process 0 alone; kills process 1 at `kill_at`, or fills its memory at `full_at`."""
 
     def start(self, trainer): ...
 
     def progress(self, trainer):
-        if NUMBER == 0 and trainer.step >= setting("STOP_AT"):
+        if NUMBER == 0 and trainer.step >= test.get("stop_at", NEVER):
             trainer.stop()
-        if NUMBER == 1 and trainer.step >= setting("KILL_AT"):
+        if NUMBER == 1 and trainer.step >= test.get("kill_at", NEVER):
             os.kill(os.getpid(), signal.SIGKILL)
-        if NUMBER == 1 and trainer.step >= setting("FULL_AT"):
+        if NUMBER == 1 and trainer.step >= test.get("full_at", NEVER):
             trainer.blocks[0].mlp.register_forward_pre_hook(run_out_of_memory)
 
     def end(self, trainer): ...
@@ -69,19 +67,29 @@ def count_writes(folder, write):
     return write_folder(folder, write)
 
 
-if __name__ == "__main__":
-    write_folder, files.write_folder = files.write_folder, count_writes
-    folder = Path(sys.argv[1])
+def run(folder: Path, changes: dict) -> None:
+    """One run, and what it leaves in the folder."""
+    test.clear()
+    test.update(changes.pop("test", {}))
+    for kept in (scored, written):
+        kept.clear()
+    folder.mkdir(parents=True, exist_ok=True)
     trainer = small_run(
         folder / "checkpoints",
         reward_fn=reward,
         metric_fn=characters,
-        changes=json.loads(sys.argv[2]),
+        changes=changes,
         listeners=[Watch()],
-        prompts=PROMPTS[:1] if "ONE_PROMPT" in os.environ else [*PROMPTS * 3, PROMPTS[0]],
+        prompts=PROMPTS[:1] if test.get("one_prompt") else [*PROMPTS * 3, PROMPTS[0]],
     )
     trainer.save_pretrained(folder / "model")
     remembered = [t for state in trainer.optimizer.state_dict()["state"].values() for t in state.values()]
     numbers = sum(t.to_local().numel() if sharding.is_split(t) else t.numel() for t in remembered)
     left = dict(history=without_times(trainer.history), scored=scored, written=written, remembered=numbers)
     (folder / f"process_{NUMBER}.json").write_text(json.dumps(left))
+
+
+if __name__ == "__main__":
+    write_folder, files.write_folder = files.write_folder, count_writes
+    for name, changes in json.loads(sys.argv[2]).items():
+        run(Path(sys.argv[1], name), changes)
