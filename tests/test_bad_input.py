@@ -71,7 +71,7 @@ def test_a_context_without_room_for_a_prompt(tmp_path):
 
 
 def test_a_model_that_is_not_there(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     text = refused(tmp_path, changes={"model": {"model_path": "no/such-model"}})
     assert "model.model_path 'no/such-model' cannot be loaded" in text and "folder" in text
     text = refused(tmp_path, changes={"tokenizer": {"tokenizer_path": str(tmp_path)}})

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from common import ROOT, SHARED_ASSETS, hub_repositories, write_reviews
+from common import ASSETS, ROOT, hub_repositories, needs_assets, write_reviews
 
 from helpers import assets
 from helpers.tiny import TINY
@@ -106,11 +106,9 @@ def test_prefetch_keeps_what_it_has_when_the_hub_lacks_a_part(cli, hub, tmp_path
     assert [path.name for path in (tmp_path / "usb").iterdir()] == ["gpt2"]
 
 
-@pytest.mark.skipif(
-    not SHARED_ASSETS.is_dir(), reason="needs ../shared/assets, which this machine does not have"
-)
+@needs_assets
 def test_prefetch_leaves_a_complete_folder_alone(cli):
-    result = cli("prefetch", SHARED_ASSETS, HF_ENDPOINT="http://127.0.0.1:9")
+    result = cli("prefetch", ASSETS, HF_ENDPOINT="http://127.0.0.1:9")
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("already there") == 4
 

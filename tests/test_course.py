@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from common import ROOT, SHARED_ASSETS, hub_repositories, write_reviews
+from common import ASSETS, ROOT, hub_repositories, needs_assets, write_reviews
 
 from helpers import assets, course, doctor, packages, reviews, settings
 from helpers.errors import CourseError
@@ -474,16 +474,14 @@ def test_more_prompts_than_there_are():
         reviews.make_prompts(course.start(), n_eval=5000)
 
 
-@pytest.mark.skipif(
-    not SHARED_ASSETS.is_dir(), reason="needs ../shared/assets, which this machine does not have"
-)
+@needs_assets
 def test_real_reviews(monkeypatch, tmp_path):
     monkeypatch.setenv("RLHF_SCALE", "full")
-    monkeypatch.setenv("RLHF_ASSETS", str(SHARED_ASSETS))
+    monkeypatch.setenv("RLHF_ASSETS", str(ASSETS))
     here = course.start()
-    assert here.reward_model == str(SHARED_ASSETS / "distilbert-imdb")
+    assert here.reward_model == str(ASSETS / "distilbert-imdb")
     train = reviews.load_reviews(here, "train")
-    assert len(train) == 6_000 and set(train["label"]) == {0, 1}
+    assert len(train) > 5_000 and set(train["label"]) == {0, 1}
     prompts, held_out = reviews.make_prompts(here)
     assert len(prompts) > 5_000 and len(held_out) == 64
     assert not any("<br" in prompt for prompt in prompts + held_out)

@@ -12,11 +12,13 @@ from ppo_run import MODEL, PROMPTS, count_the, small_config, small_run
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from helpers.__main__ import main
 from helpers.errors import CourseError
 from helpers.files import NEW
 from helpers.ppo import checkpoint
 from helpers.ppo.load import load_policy
 from helpers.ppo.lora import plain_weights
+from helpers.tiny import TINY
 
 FOREIGN = {"chapter1.tex": "mine", ".git/HEAD": "ref: refs/heads/main", "data/notes.txt": "mine"}
 
@@ -127,29 +129,28 @@ def test_a_checkpoint_dir_that_cannot_take_the_run_is_refused_before_it(engine, 
     assert reward.calls == 0
 
 
-def test_train_refuses_a_folder_before_it_trains(cli, tmp_path):
-    """By the command line: the first thing that is said is the folder, and nothing was trained."""
-    from helpers.tiny import TINY
-
+def test_train_refuses_a_folder_before_it_trains(tmp_path, monkeypatch, capsys):
+    """By the command's arguments: the first thing that is said is the folder, and nothing was trained."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")  # put back afterwards
+    monkeypatch.chdir(tmp_path)
     config = small_config(tmp_path / "run").evolve(optimizer=dict(kwargs=dict(betas=[0.9, 0.95])))
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config.to_dict()))
     (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS))
     mine = put(tmp_path / "site", {"config.json": '{"port": 80}'})
     (tmp_path / "file").write_text("mine")
-    train = ["train", "--config", tmp_path / "run.yaml", "--prompts", tmp_path / "prompts.txt"]
-    train += ["--reward", TINY / "distilbert-reviews"]
+    train = ["train", "--config", "run.yaml", "--prompts", "prompts.txt"]
+    train += ["--reward", str(TINY / "distilbert-reviews")]
     for out, message in [
         ("site", "config.json would be replaced"),
         ("file", "is no folder"),
         (".", "you are in"),
     ]:
-        result = cli(*train, "--out", out if out == "." else tmp_path / out)
-        assert result.returncode == 2 and message in result.stderr, result.stderr
-        assert "step" not in result.stdout and not (tmp_path / "run").exists()
+        assert main([*train, "--out", out]) == 2
+        said = capsys.readouterr()
+        assert message in said.err and "step" not in said.out and not (tmp_path / "run").exists()
     assert still_there(tmp_path / "site", mine)
     put(tmp_path / "thesis")
-    result = cli(*train, "--out", tmp_path / "thesis")
-    assert result.returncode == 0 and still_there(tmp_path / "thesis"), result.stderr
+    assert main([*train, "--out", "thesis"]) == 0 and still_there(tmp_path / "thesis")
     assert (tmp_path / "thesis" / "model.safetensors").exists()
 
 
