@@ -37,6 +37,20 @@ def text(notebook):
 
 
 @pytest.fixture
+def make_notebook(make_notebook):
+    """As everywhere, but Setup ends before `course.start()`: these kernels need nothing that takes seconds to load."""
+
+    def make(path, *sources):
+        make_notebook(path, *sources)
+        text = path.read_text(encoding="utf-8")
+        assert text.count("here = course.start()") == 1
+        path.write_text(text.replace("here = course.start()", "here = None"), encoding="utf-8")
+        return path
+
+    return make
+
+
+@pytest.fixture
 def in_course(tmp_path):
     """A folder whose notebooks find the course's helpers: a link to them stands beside."""
     (tmp_path / "helpers").symlink_to(ROOT / "helpers")

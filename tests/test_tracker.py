@@ -4,7 +4,7 @@ import json
 
 import pytest
 from ppo_run import PROMPTS, count_the, small_config, without_times
-from test_processes import TWO, finished
+from test_processes import TWO, must_finish
 
 from helpers import engine
 from helpers.errors import CourseError
@@ -91,11 +91,12 @@ def test_a_run_that_goes_on_has_one_curve_in_another_folder_too(tmp_path):
     assert_same(scalars(tmp_path / "second" / "mine"), trainer.history)
 
 
-def test_of_several_processes_one_sends(tmp_path):
+def test_of_several_processes_one_sends(tmp_path, monkeypatch):
     """With wandb, which Accelerate would begin in each; TensorBoard it begins in one."""
     pytest.importorskip("wandb", reason="needs wandb: python -m helpers install wandb")
     changes = {"train": dict(tracker="wandb", logging_dir=str(tmp_path / "logs"))}
-    first, second = finished(tmp_path, changes, TWO, WANDB_MODE="offline")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    first, second = must_finish(tmp_path, TWO, {"run": changes})["run"]
     assert first["history"] == second["history"]
     (file,) = (tmp_path / "logs" / "wandb").glob("offline-run-*/run-*.wandb")
     found = sent(file)

@@ -208,7 +208,7 @@ def test_ctrl_c_while_a_reward_hangs_leaves_the_last_whole_round(train, unbroken
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C otherwise")
 def test_ctrl_c_in_two_processes_leaves_the_last_whole_round_too(cli, tmp_path, files):
     """The reward hangs in the second process, and the first waits for it."""
-    launch = [sys.executable, "-m", *TWO]
+    launch = [sys.executable, *TWO]
     given = arguments_of(dict(config=files[0], prompts=files[1], reward=FAILING, out=tmp_path / "tuned"))
     _, out, err = interrupted(given, tmp_path, launch)
     assert (
