@@ -1,9 +1,12 @@
 """LoRA with either engine: what learns, that it can be resumed, and that what is saved is a model of the plain kind."""
 
+import os
+import subprocess
 import sys
 
 import pytest
 import torch
+from common import ROOT, metadata_of
 from ppo_run import MODEL, small_run, without_times
 from transformers import AutoModelForCausalLM
 
@@ -66,3 +69,27 @@ def test_without_peft_the_message_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(CourseError, match="python -m helpers install peft"):
         small_run(tmp_path, changes=LORA)
+
+
+def test_a_peft_that_cannot_be_imported_stops_neither_a_start_nor_training(tmp_path):
+    """As where peft wants another transformers than the one that is there. LoRA says so in a sentence."""
+    (tmp_path / "peft").mkdir()
+    (tmp_path / "peft" / "__init__.py").write_text("raise ImportError('cannot import name HybridCache')")
+    (tmp_path / "peft-0.22.0.dist-info").mkdir()
+    (tmp_path / "peft-0.22.0.dist-info" / "METADATA").write_text(metadata_of("peft", "0.22.0"))
+    code = f"""
+from helpers import course
+from helpers.errors import CourseError
+from ppo_run import small_run
+
+course.start()
+small_run({str(tmp_path / "plain")!r})
+try:
+    small_run({str(tmp_path / "lora")!r}, changes={LORA!r})
+except CourseError as error:
+    print(error)
+"""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [tmp_path, ROOT, ROOT / "tests"]))}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "peft 0.22.0 cannot be used here: cannot import name HybridCache" in done.stdout
