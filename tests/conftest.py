@@ -64,14 +64,14 @@ def engine(request):
 
 @pytest.fixture
 def cli(tmp_path):
-    """`python -m helpers ...` in a fresh process and an empty home, with extra environment variables by keyword."""
+    """`python -m helpers ...` in a fresh process and an empty home, with extra environment variables by keyword; `cwd`: that of a copy of the course."""
 
-    def call(*arguments, python=(sys.executable,), **env):
+    def call(*arguments, python=(sys.executable,), cwd=ROOT, **env):
         home = tmp_path / "home"
         home.mkdir(exist_ok=True)
         return subprocess.run(
             [*python, "-m", "helpers", *map(str, arguments)],
-            cwd=ROOT,
+            cwd=cwd,
             env=os.environ | {"HOME": str(home), "HF_HOME": str(home / "hf")} | env,
             capture_output=True,
             encoding="utf-8",

@@ -481,7 +481,8 @@ def test_real_reviews(monkeypatch, tmp_path):
     here = course.start()
     assert here.reward_model == str(ASSETS / "distilbert-imdb")
     train = reviews.load_reviews(here, "train")
-    assert len(train) > 5_000 and set(train["label"]) == {0, 1}
+    # all of IMDB, or a sample of it
+    assert len(train) in (25_000, 6_000) and set(train["label"]) == {0, 1}
     prompts, held_out = reviews.make_prompts(here)
     assert len(prompts) > 5_000 and len(held_out) == 64
     assert not any("<br" in prompt for prompt in prompts + held_out)

@@ -85,13 +85,13 @@ def test_one_second_round_per_situation_and_draw(monkeypatch):
 
 
 def test_one_run_per_method_and_seed(monkeypatch):
-    monkeypatch.setattr(record, "SEEDS", 1)
+    monkeypatch.setattr(record, "SEEDS", 2)
     monkeypatch.setenv("RLHF_BUDGET", "0.02")
     (runs,) = record.methods(course.start()).values()
     assert list(runs.columns) == ["method", "seed", "look", "KL", "gold"]
     methods = [*record.SAMPLED, "PPO", "DPO"]
     ends = runs.groupby(["method", "seed"], sort=False).last()
-    assert ends.index.tolist() == [(method, 0) for method in methods]
+    assert ends.index.tolist() == [(method, seed) for seed in range(2) for method in methods]
     assert runs[runs["look"] == 0]["KL"].abs().max() < 1e-4 and runs["gold"].between(0, 1).all()
     assert ends["KL"].nunique() == len(ends)  # no two of them made the same steps
 

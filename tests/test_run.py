@@ -1,10 +1,7 @@
 """`python -m helpers run`, what `make course` does, with the notebooks that its table tells of and a third of their training."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 from common import ROOT
@@ -26,12 +23,8 @@ def small_course(tmp_path):
     return folder
 
 
-def test_the_table_says_what_was_learned(small_course, tmp_path):
-    env = os.environ | {"HOME": str(tmp_path), "RLHF_BUDGET": "0.3"}
-    command = [sys.executable, "-m", "helpers", "run"]
-    done = subprocess.run(
-        command, cwd=small_course, env=env, capture_output=True, encoding="utf-8", timeout=1800
-    )
+def test_the_table_says_what_was_learned(cli, small_course, tmp_path):
+    done = cli("run", cwd=small_course, RLHF_BUDGET="0.3")
     assert done.returncode == 0, done.stderr
     assert "Reward, held-out prompts" in done.stdout and " -> " in done.stdout
     out = tmp_path / "out" / "tiny"
